@@ -1,0 +1,2 @@
+//! The command `unlearn`.
+fn main() {}

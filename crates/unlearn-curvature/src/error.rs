@@ -1,0 +1,51 @@
+//! What can go wrong here.
+
+/// Errors of this crate. Each says what was got, what was expected and how to mend it.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum CurvatureError {
+    /// A tensor does not have the shape of its parameter.
+    #[error("`{path}` has shape {got:?}, but {expected:?} was expected; use values made from the same model")]
+    Shape {
+        /// The parameter.
+        path: String,
+        /// The shape that was given.
+        got: Vec<usize>,
+        /// The shape that was needed.
+        expected: Vec<usize>,
+    },
+    /// Two sets of parameters do not have the same names.
+    #[error(
+        "parameter names differ: missing {missing:?}, not expected {unknown:?}; use values made from the same model"
+    )]
+    Keys {
+        /// Names that are needed but absent.
+        missing: Vec<String>,
+        /// Names that are there but not known.
+        unknown: Vec<String>,
+    },
+    /// An argument is out of its range.
+    #[error("{field} is {got}, but must be {expected}")]
+    Argument {
+        /// The argument.
+        field: &'static str,
+        /// What was given.
+        got: String,
+        /// What is allowed.
+        expected: &'static str,
+    },
+    /// A result is not finite.
+    #[error("{what} is not finite; {mend}")]
+    NonFinite {
+        /// The quantity.
+        what: String,
+        /// What to do.
+        mend: &'static str,
+    },
+    /// The device could not give a tensor back.
+    #[error("reading from the device failed: {reason}")]
+    Read {
+        /// The device's own words.
+        reason: String,
+    },
+}

@@ -1,0 +1,292 @@
+//! Labelled pictures in memory, in one canonical order that every index refers to.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::DataError;
+
+/// Channels, height and width of a picture, in pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageShape {
+    /// Colour channels (3 for RGB).
+    pub channels: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
+
+impl ImageShape {
+    /// Bytes of one picture.
+    pub fn len(&self) -> usize {
+        self.channels * self.height * self.width
+    }
+
+    /// Whether a picture has no pixel.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// Per-channel mean and standard deviation of pixels scaled to `[0, 1]`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Normalization {
+    /// Mean, one a channel.
+    pub mean: Vec<f32>,
+    /// Standard deviation, one a channel.
+    pub std: Vec<f32>,
+}
+
+impl Normalization {
+    /// CIFAR-10, as the published unlearning code has it.
+    pub fn cifar10() -> Self {
+        Self { mean: vec![0.4914, 0.4822, 0.4465], std: vec![0.2470, 0.2435, 0.2616] }
+    }
+
+    /// CIFAR-100.
+    pub fn cifar100() -> Self {
+        Self { mean: vec![0.5071, 0.4866, 0.4409], std: vec![0.2673, 0.2564, 0.2762] }
+    }
+
+    /// ImageNet.
+    pub fn imagenet() -> Self {
+        Self { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] }
+    }
+
+    /// Mean one half, deviation one half, for `channels` channels.
+    pub fn half(channels: usize) -> Self {
+        Self { mean: vec![0.5; channels], std: vec![0.5; channels] }
+    }
+}
+
+/// One labelled picture, as Burn's own data loader hands it out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sample {
+    /// Pixels, `[channels, height, width]` row-major.
+    pub image: Vec<u8>,
+    /// The class.
+    pub label: usize,
+    /// The place in the data set's canonical order.
+    pub index: usize,
+}
+
+#[derive(Debug)]
+struct Inner {
+    name: String,
+    shape: ImageShape,
+    images: Vec<u8>,
+    labels: Vec<u16>,
+    class_names: Vec<String>,
+    normalization: Normalization,
+    fingerprint: String,
+}
+
+/// Labelled pictures of one shape. Cheap to clone: the pixels are shared.
+///
+/// The fingerprint is a SHA-256 over shape, class count, labels and pixels in canonical order, so
+/// that two data sets with equal fingerprints give equal meaning to an index.
+#[derive(Debug, Clone)]
+pub struct Dataset {
+    inner: Arc<Inner>,
+}
+
+impl Dataset {
+    /// Builds a data set.
+    ///
+    /// * `images`: `[n, channels, height, width]` bytes, row-major;
+    /// * `labels`: `[n]`, each below `class_names.len()`.
+    ///
+    /// # Errors
+    /// [`DataError::Invalid`] for lengths that do not fit, [`DataError::LabelRange`] for a label
+    /// without a class.
+    pub fn new(
+        name: impl Into<String>,
+        shape: ImageShape,
+        images: Vec<u8>,
+        labels: Vec<u16>,
+        class_names: Vec<String>,
+        normalization: Normalization,
+    ) -> Result<Self, DataError> {
+        let name = name.into();
+        if shape.is_empty() || images.len() != labels.len() * shape.len() {
+            return Err(DataError::Invalid {
+                what: format!("data set {name}"),
+                got: format!("{} bytes for {} labels of shape {shape:?}", images.len(), labels.len()),
+                expected: "channels × height × width bytes a label, none of them zero".into(),
+                mend: "check the reader of this data set".into(),
+            });
+        }
+        if normalization.mean.len() != shape.channels || normalization.std.len() != shape.channels {
+            return Err(DataError::Invalid {
+                what: format!("normalization of data set {name}"),
+                got: format!("{} means and {} deviations", normalization.mean.len(), normalization.std.len()),
+                expected: format!("{} of each, one a channel", shape.channels),
+                mend: "give one value a channel".into(),
+            });
+        }
+        let classes = class_names.len();
+        if let Some((record, &label)) = labels.iter().enumerate().find(|(_, l)| usize::from(**l) >= classes) {
+            return Err(DataError::LabelRange {
+                file: name,
+                record,
+                offset: None,
+                got: usize::from(label),
+                classes,
+            });
+        }
+        let mut hash = Sha256::new();
+        hash.update(b"unlearn/dataset/v1");
+        for n in [shape.channels, shape.height, shape.width, classes, labels.len()] {
+            hash.update((n as u64).to_le_bytes());
+        }
+        for label in &labels {
+            hash.update(label.to_le_bytes());
+        }
+        hash.update(&images);
+        let fingerprint = hex(&hash.finalize());
+        Ok(Self {
+            inner: Arc::new(Inner { name, shape, images, labels, class_names, normalization, fingerprint }),
+        })
+    }
+
+    /// The data set's name (`cifar10/train`).
+    pub fn name(&self) -> &str {
+        &self.inner.name
+    }
+
+    /// Number of samples.
+    pub fn len(&self) -> usize {
+        self.inner.labels.len()
+    }
+
+    /// Whether there is no sample.
+    pub fn is_empty(&self) -> bool {
+        self.inner.labels.is_empty()
+    }
+
+    /// Shape of every picture.
+    pub fn shape(&self) -> ImageShape {
+        self.inner.shape
+    }
+
+    /// Number of classes.
+    pub fn num_classes(&self) -> usize {
+        self.inner.class_names.len()
+    }
+
+    /// Names of the classes by label.
+    pub fn class_names(&self) -> &[String] {
+        &self.inner.class_names
+    }
+
+    /// Constants that the model subtracts and divides by.
+    pub fn normalization(&self) -> &Normalization {
+        &self.inner.normalization
+    }
+
+    /// SHA-256 in lower-case hexadecimal; see the type's documentation.
+    pub fn fingerprint(&self) -> &str {
+        &self.inner.fingerprint
+    }
+
+    /// Pixels of sample `index`, `[channels, height, width]`; `None` past the end.
+    pub fn image(&self, index: usize) -> Option<&[u8]> {
+        let size = self.inner.shape.len();
+        self.inner.images.get(index.checked_mul(size)?..)?.get(..size)
+    }
+
+    /// Class of sample `index`; `None` past the end.
+    pub fn label(&self, index: usize) -> Option<usize> {
+        self.inner.labels.get(index).map(|&l| usize::from(l))
+    }
+
+    /// Classes of all samples.
+    pub fn labels(&self) -> impl ExactSizeIterator<Item = usize> + '_ {
+        self.inner.labels.iter().map(|&l| usize::from(l))
+    }
+
+    /// Number of samples in each class.
+    pub fn class_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.num_classes()];
+        for label in self.labels() {
+            counts[label] += 1;
+        }
+        counts
+    }
+
+    /// A new data set of the samples at `indices`, in that order; its own indices start at zero
+    /// and its fingerprint is its own.
+    ///
+    /// # Errors
+    /// [`DataError::IndexRange`] for an index past the end.
+    pub fn subset(&self, name: impl Into<String>, indices: &[usize]) -> Result<Self, DataError> {
+        let mut images = Vec::with_capacity(indices.len() * self.shape().len());
+        let mut labels = Vec::with_capacity(indices.len());
+        for (position, &index) in indices.iter().enumerate() {
+            let Some(image) = self.image(index) else {
+                return Err(DataError::IndexRange { position, got: index.to_string(), len: self.len() });
+            };
+            images.extend_from_slice(image);
+            labels.push(self.inner.labels[index]);
+        }
+        Self::new(
+            name,
+            self.shape(),
+            images,
+            labels,
+            self.inner.class_names.clone(),
+            self.inner.normalization.clone(),
+        )
+    }
+
+    /// The first `count` samples of each class, in canonical order.
+    ///
+    /// # Errors
+    /// [`DataError::Invalid`] when a class has fewer.
+    pub fn take_per_class(&self, count: usize) -> Result<Self, DataError> {
+        let mut taken = vec![0_usize; self.num_classes()];
+        let mut indices = Vec::with_capacity(count * self.num_classes());
+        for (index, label) in self.labels().enumerate() {
+            if taken[label] < count {
+                taken[label] += 1;
+                indices.push(index);
+            }
+        }
+        if let Some(class) = taken.iter().position(|&n| n < count) {
+            return Err(DataError::Invalid {
+                what: format!("samples of class {class} in {}", self.name()),
+                got: taken[class].to_string(),
+                expected: format!("at least {count}"),
+                mend: "ask for fewer samples a class".into(),
+            });
+        }
+        self.subset(self.name(), &indices)
+    }
+}
+
+impl burn::data::dataset::Dataset<Sample> for Dataset {
+    fn get(&self, index: usize) -> Result<Sample, burn::data::dataset::DatasetError> {
+        // Burn's contract: an index past the end is the caller's bug and may panic; ours is kept
+        // to the same words that slice indexing uses.
+        let size = self.inner.shape.len();
+        Ok(Sample {
+            image: self.inner.images[index * size..(index + 1) * size].to_vec(),
+            label: usize::from(self.inner.labels[index]),
+            index,
+        })
+    }
+
+    fn len(&self) -> usize {
+        Dataset::len(self)
+    }
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut out, byte| {
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
+}

@@ -1,0 +1,29 @@
+//! Image data sets for machine unlearning: what is learned, what is to be forgotten, and in which
+//! order both are seen.
+//!
+//! ```text
+//! source ─► Dataset ─► Split ─► Partition (forget, retain) ─► Loader ─► Batch
+//! ```
+//!
+//! Everything random is a pure function of a [`Seed`], and every index refers to the canonical
+//! order of a [`Dataset`], which its fingerprint fixes.
+
+pub mod augment;
+pub mod batcher;
+pub mod dataset;
+pub mod error;
+pub mod forget;
+pub mod index_file;
+pub mod loader;
+pub mod reference;
+pub mod seed;
+pub mod split;
+
+pub use augment::Augment;
+pub use batcher::{Batch, HostBatch, ImageBatcher};
+pub use dataset::{Dataset, ImageShape, Normalization, Sample};
+pub use error::DataError;
+pub use forget::{Amount, ForgetSpec, Partition};
+pub use loader::Loader;
+pub use seed::{Seed, Stream};
+pub use split::{Split, SplitRule};

@@ -1,0 +1,1 @@
+//! Evaluation of unlearning: accuracies, membership inference and the gap to retraining.

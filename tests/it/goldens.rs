@@ -1,0 +1,127 @@
+//! The folder of reference numbers.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use safetensors::{Dtype, SafeTensors};
+
+/// A tensor of a golden file, widened to float64 (integers too), row-major.
+#[derive(Debug, Clone)]
+pub struct Array {
+    pub shape: Vec<usize>,
+    pub values: Vec<f64>,
+}
+
+impl Array {
+    pub fn f32(&self) -> Vec<f32> {
+        self.values.iter().map(|&v| v as f32).collect()
+    }
+
+    /// Largest absolute entry.
+    pub fn scale(&self) -> f64 {
+        self.values.iter().fold(0.0, |m, v| m.max(v.abs()))
+    }
+}
+
+/// The sizes in `spec.json` that tests of residual networks need.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub struct ResNetSpec {
+    pub width: usize,
+    pub classes: usize,
+    pub blocks: [usize; 4],
+    pub samples: usize,
+    pub forget_first: usize,
+}
+
+#[derive(Debug, Clone, serde::Deserialize)]
+struct Spec {
+    resnet: ResNetSpec,
+}
+
+pub struct Goldens {
+    folder: PathBuf,
+}
+
+impl Goldens {
+    /// The folder, or `None` (said on standard error) when it is not there.
+    pub fn open() -> Option<Self> {
+        let folder = std::env::var_os("UNLEARN_GOLDENS").map_or_else(
+            || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens")),
+            PathBuf::from,
+        );
+        if folder.join("spec.json").is_file() {
+            return Some(Self { folder });
+        }
+        // A folder that was asked for by name and is not there is a failure, not a reason to skip.
+        assert!(
+            std::env::var_os("UNLEARN_GOLDENS").is_none(),
+            "UNLEARN_GOLDENS names {}, which holds no spec.json",
+            folder.display()
+        );
+        eprintln!("SKIPPED: no reference numbers; set UNLEARN_GOLDENS to their folder");
+        None
+    }
+
+    pub fn path(&self, file: &str) -> PathBuf {
+        self.folder.join(file)
+    }
+
+    pub fn json<T: serde::de::DeserializeOwned>(&self, file: &str) -> T {
+        let text = std::fs::read_to_string(self.path(file)).expect(file);
+        serde_json::from_str(&text).expect(file)
+    }
+
+    pub fn resnet(&self) -> ResNetSpec {
+        self.json::<Spec>("spec.json").resnet
+    }
+
+    /// All tensors of a safetensors file.
+    pub fn tensors(&self, file: &str) -> BTreeMap<String, Array> {
+        let bytes = std::fs::read(self.path(file)).expect(file);
+        let tensors = SafeTensors::deserialize(&bytes).expect(file);
+        tensors
+            .iter()
+            .map(|(name, view)| {
+                let data = view.data();
+                let values = match view.dtype() {
+                    Dtype::F32 => data
+                        .chunks_exact(4)
+                        .map(|b| f64::from(f32::from_le_bytes(b.try_into().unwrap())))
+                        .collect(),
+                    Dtype::F64 => {
+                        data.chunks_exact(8).map(|b| f64::from_le_bytes(b.try_into().unwrap())).collect()
+                    }
+                    Dtype::I64 => data
+                        .chunks_exact(8)
+                        .map(|b| i64::from_le_bytes(b.try_into().unwrap()) as f64)
+                        .collect(),
+                    Dtype::U8 | Dtype::BOOL => data.iter().map(|&b| f64::from(b)).collect(),
+                    other => panic!("{file}: {name} has type {other:?}"),
+                };
+                (name.to_owned(), Array { shape: view.shape().to_vec(), values })
+            })
+            .collect()
+    }
+}
+
+/// Panics unless every entry of `got` is within `tolerance` of `expected`, relative to the largest
+/// entry of `expected`.
+#[track_caller]
+pub fn assert_close(what: &str, got: &[f32], expected: &Array, tolerance: f64) {
+    assert_eq!(got.len(), expected.values.len(), "{what}: number of entries");
+    let scale = expected.scale().max(f64::MIN_POSITIVE);
+    let worst = got
+        .iter()
+        .zip(&expected.values)
+        .map(|(g, e)| (f64::from(*g) - e).abs() / scale)
+        .enumerate()
+        .fold((0, 0.0_f64), |worst, (i, d)| if d > worst.1 || d.is_nan() { (i, d) } else { worst });
+    assert!(
+        worst.1 <= tolerance,
+        "{what}: entry {} is {} but {} was expected: off by {:.2e} of the largest entry {scale:.3e}; allowed {tolerance:.0e}",
+        worst.0,
+        got[worst.0],
+        expected.values[worst.0],
+        worst.1,
+    );
+}

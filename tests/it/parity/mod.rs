@@ -1,0 +1,1 @@
+//! Agreement with numbers that other software gave. Sizes come from `spec.json`.
