@@ -6,3 +6,4 @@
 
 mod goldens;
 mod parity;
+mod tidy;
