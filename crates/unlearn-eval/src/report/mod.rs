@@ -1,0 +1,225 @@
+//! Many evaluations side by side: `results.json`, `results.csv` and a Markdown table.
+
+mod csv;
+mod json;
+mod markdown;
+
+use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+pub use csv::COLUMNS;
+
+use crate::EvalError;
+use crate::evaluation::Evaluation;
+use crate::gap::Gap;
+use crate::metric::Metric;
+
+/// Name and version of `results.json`.
+pub const RESULTS_SCHEMA: &str = "unlearn/results/v1";
+
+/// The method whose rows the gaps refer to.
+pub const RETRAIN: &str = "retrain";
+
+/// The network that a method started from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Network {
+    /// Not pruned.
+    Dense,
+    /// Pruned, under a mask.
+    Sparse,
+}
+
+/// One method on one network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    /// The network that the method started from.
+    pub network: Network,
+    /// Share of its prunable weights that the mask removes, 0–1; 0 for a dense network.
+    pub sparsity: f64,
+    /// The method's name (`original`, `retrain`, `finetune`, …).
+    pub method: String,
+    /// Wall-clock seconds of the method.
+    pub seconds: Metric,
+    /// What was measured of the result.
+    pub evaluation: Evaluation,
+    /// The gap to Retrain on the same network; filled in by [`Report::push`].
+    pub gap: Gap,
+    /// Every seed that the row depends on, by name (`split`, `init`, `forget`, `train`).
+    pub seeds: BTreeMap<String, u64>,
+    /// Switches on which anything behind the row follows the published code instead of the correct
+    /// form.
+    #[serde(default)]
+    pub reference: Vec<String>,
+    /// What the method measured of itself.
+    #[serde(default)]
+    pub diagnostics: BTreeMap<String, f64>,
+}
+
+const SECONDS: &str = "wall-clock seconds of the method, its own data handling included, evaluation excluded";
+
+impl Row {
+    /// A row of `method` on a network of `sparsity` (0 for dense), without time, seeds and
+    /// diagnostics.
+    ///
+    /// # Errors
+    /// [`EvalError::Config`] for a sparsity outside `[0, 1)` or a method without a name.
+    pub fn new(sparsity: f64, method: impl Into<String>, evaluation: Evaluation) -> Result<Self, EvalError> {
+        let method = method.into();
+        if !(0.0..1.0).contains(&sparsity) {
+            return Err(EvalError::Config {
+                field: "sparsity",
+                got: sparsity.to_string(),
+                expected: "a share from 0 up to, not including, 1",
+                mend: "use 0.95 for 95 %",
+            });
+        }
+        if method.is_empty() {
+            return Err(EvalError::Config {
+                field: "method",
+                got: "an empty name".into(),
+                expected: "a name",
+                mend: "use the method's name in the registry",
+            });
+        }
+        Ok(Self {
+            network: if sparsity > 0.0 { Network::Sparse } else { Network::Dense },
+            sparsity,
+            method,
+            seconds: Metric::absent("no time was recorded", SECONDS),
+            reference: evaluation.reference.clone(),
+            evaluation,
+            gap: Gap::absent("the row is not in a report"),
+            seeds: BTreeMap::new(),
+            diagnostics: BTreeMap::new(),
+        })
+    }
+
+    /// The same row with its wall-clock time.
+    #[must_use]
+    pub fn with_seconds(mut self, seconds: f64) -> Self {
+        self.seconds = Metric::measured(seconds, 1, SECONDS);
+        self
+    }
+
+    /// The same row with the seeds it depends on.
+    #[must_use]
+    pub fn with_seeds<K: Into<String>>(mut self, seeds: impl IntoIterator<Item = (K, u64)>) -> Self {
+        self.seeds = seeds.into_iter().map(|(name, seed)| (name.into(), seed)).collect();
+        self
+    }
+
+    /// The same row with further reference switches that were on (split, method).
+    #[must_use]
+    pub fn with_reference<S: Into<String>>(mut self, switches: impl IntoIterator<Item = S>) -> Self {
+        self.reference.extend(switches.into_iter().map(Into::into));
+        self.reference.sort();
+        self.reference.dedup();
+        self
+    }
+
+    /// The same row with what the method measured of itself.
+    #[must_use]
+    pub fn with_diagnostics(mut self, diagnostics: BTreeMap<String, f64>) -> Self {
+        self.diagnostics = diagnostics;
+        self
+    }
+
+    /// Whether `other` starts from the same network and depends on the same seeds.
+    fn is_beside(&self, other: &Self) -> bool {
+        self.network == other.network
+            && (self.sparsity - other.sparsity).abs() < 1e-6
+            && self.seeds == other.seeds
+    }
+}
+
+/// Rows side by side, and what they have in common.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Report {
+    /// [`RESULTS_SCHEMA`].
+    pub schema: String,
+    /// Version of this library.
+    pub version: String,
+    /// What the rows have in common, in words (`data set`, `forget set`, `device`, …).
+    pub about: BTreeMap<String, String>,
+    /// The rows, in the order of their coming.
+    pub rows: Vec<Row>,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self::new(BTreeMap::new())
+    }
+}
+
+impl Report {
+    /// An empty report about `about`.
+    pub fn new(about: BTreeMap<String, String>) -> Self {
+        Self {
+            schema: RESULTS_SCHEMA.to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            about,
+            rows: Vec::new(),
+        }
+    }
+
+    /// Adds a row and computes all gaps anew: each row's gap is to the last [`RETRAIN`] row of the
+    /// same network, sparsity and seeds.
+    ///
+    /// # Errors
+    /// [`EvalError::Incomparable`] when the row and its Retrain were not measured alike,
+    /// [`EvalError::Format`] for a diagnostic that is not finite. The report is unchanged then.
+    pub fn push(&mut self, row: Row) -> Result<(), EvalError> {
+        if let Some((name, value)) = row.diagnostics.iter().find(|(_, value)| !value.is_finite()) {
+            return Err(EvalError::Format {
+                what: format!("diagnostic {name} of method {}", row.method),
+                reason: format!("{value} cannot be written as JSON"),
+                mend: "leave out diagnostics that are not finite",
+            });
+        }
+        let mut rows = self.rows.clone();
+        rows.push(row);
+        let gaps: Vec<Gap> = rows
+            .iter()
+            .map(|row| {
+                match rows.iter().rev().find(|other| other.method == RETRAIN && other.is_beside(row)) {
+                    Some(retrain) => Gap::between(&row.evaluation, &retrain.evaluation),
+                    None => Ok(Gap::absent("no retrain row of the same network, sparsity and seeds")),
+                }
+            })
+            .collect::<Result<_, _>>()?;
+        for (row, gap) in rows.iter_mut().zip(gaps) {
+            row.gap = gap;
+        }
+        self.rows = rows;
+        Ok(())
+    }
+
+    /// Writes `results.json`, `results.csv` and `results.md` into `directory`, each whole or not at
+    /// all (temporary file, then rename).
+    ///
+    /// # Errors
+    /// [`EvalError::Io`] names the file.
+    pub fn save(&self, directory: &Path) -> Result<(), EvalError> {
+        for (name, content) in [
+            ("results.json", self.to_json()?),
+            ("results.csv", self.to_csv()?),
+            ("results.md", self.to_markdown()),
+        ] {
+            let (part, path) = (directory.join(format!(".{name}.part")), directory.join(name));
+            let write = || {
+                let mut file = std::fs::File::create(&part)?;
+                file.write_all(content.as_bytes())?;
+                file.sync_all()?;
+                std::fs::rename(&part, &path)
+            };
+            write().map_err(|source| EvalError::Io { path: path.clone(), source })?;
+        }
+        Ok(())
+    }
+}
