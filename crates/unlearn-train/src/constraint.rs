@@ -20,6 +20,13 @@ pub trait Constraint<M>: Send + Sync {
 
     /// Brings the model back after the optimizer's step.
     fn project(&self, model: M) -> M;
+
+    /// What tells this constraint from another, in a word or two: a run directory keeps it and
+    /// refuses to go on under another one. A constraint with content (a mask) adds a fingerprint of
+    /// it. The default is the name of the type.
+    fn describe(&self) -> String {
+        std::any::type_name::<Self>().to_owned()
+    }
 }
 
 /// Keeps nothing: an ordinary run.
@@ -33,5 +40,9 @@ impl<M> Constraint<M> for Unconstrained {
 
     fn project(&self, model: M) -> M {
         model
+    }
+
+    fn describe(&self) -> String {
+        "unconstrained".to_owned()
     }
 }

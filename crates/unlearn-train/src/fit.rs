@@ -1,14 +1,21 @@
 //! The only training loop.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::time::Instant;
 
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, ElementConversion};
-use unlearn_data::Loader;
+use burn::tensor::Device;
+use rand::RngExt;
+use serde::{Deserialize, Serialize};
+use unlearn_data::{HostBatch, Loader, Stream};
 use unlearn_models::Classifier;
 
-use crate::{Constraint, Event, FitConfig, Moment, Objective, Observer, TrainError};
+use crate::batch_norm::FrozenNorms;
+use crate::config::refuse;
+use crate::optimizer::Stepper;
+use crate::step::{Reading, is_finite, scale};
+use crate::{BatchNormMode, Constraint, Event, FitConfig, Moment, Objective, Observer, TrainError};
 
 /// What a run gives.
 #[derive(Debug, Clone)]
@@ -27,7 +34,8 @@ pub struct Fit<M> {
 }
 
 /// What an epoch came to.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct EpochRecord {
     /// The epoch, from zero.
     pub epoch: u64,
@@ -53,13 +61,335 @@ pub fn fit<M: Classifier>(
     config: &FitConfig,
     observer: &mut dyn Observer,
 ) -> Result<Fit<M>, TrainError> {
-    let _ = (model, loader, objective, constraint, config, observer);
-    let _ = (
-        Instant::now(),
-        Device::flex as fn() -> Device,
-        Event::Finished { steps: 0, time: std::time::Duration::ZERO },
-    );
-    let _: Option<(Moment, GradientsParams)> = None;
-    let _ = 1.0_f32.elem::<f64>();
-    Err(TrainError::Interrupted { step: 0 })
+    let task = Task::new(&model, loader, objective, constraint, config)?;
+    let run = Run::start(&task, model)?;
+    run.finish(&task, &mut Forget, observer)
 }
+
+/// What a run is made of, checked.
+pub(crate) struct Task<'a, M> {
+    pub(crate) loader: &'a Loader,
+    pub(crate) objective: &'a dyn Objective<M>,
+    pub(crate) constraint: &'a dyn Constraint<M>,
+    pub(crate) config: &'a FitConfig,
+    pub(crate) device: Device,
+}
+
+impl<'a, M: Classifier> Task<'a, M> {
+    /// Checks everything that can be checked on the host.
+    pub(crate) fn new(
+        model: &M,
+        loader: &'a Loader,
+        objective: &'a dyn Objective<M>,
+        constraint: &'a dyn Constraint<M>,
+        config: &'a FitConfig,
+    ) -> Result<Self, TrainError> {
+        config.validate()?;
+        objective.validate()?;
+        // A label past the logits is an unchecked memory access on a GPU.
+        let largest = loader.indices().iter().filter_map(|i| loader.dataset().label(*i)).max();
+        if let Some(label) = largest.filter(|l| *l >= model.num_classes()) {
+            return refuse(
+                "num_classes",
+                model.num_classes(),
+                format!("more than the largest label, {label}"),
+                "give the model as many classes as the data have",
+            );
+        }
+        let Some(device) = model.devices().into_iter().next() else {
+            return refuse("model", "without parameters", "a parameter".into(), "there is nothing to train");
+        };
+        Ok(Self { loader, objective, constraint, config, device: device.without_autodiff() })
+    }
+
+    pub(crate) fn steps_per_epoch(&self) -> u64 {
+        self.loader.batches_per_epoch() as u64
+    }
+
+    pub(crate) fn steps(&self) -> u64 {
+        self.steps_per_epoch() * self.config.epochs
+    }
+}
+
+/// How far a run is: everything but tensors that the next step depends on.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Progress {
+    /// Optimizer steps done.
+    pub(crate) step: u64,
+    /// Whole epochs done.
+    pub(crate) epoch: u64,
+    /// Batches done of the epoch under way.
+    pub(crate) batch: u64,
+    /// Sum of the losses of its samples.
+    pub(crate) loss_sum: f64,
+    /// Its right answers.
+    pub(crate) correct: u64,
+    /// Its samples.
+    pub(crate) samples: u64,
+    /// Loss of the last batch.
+    pub(crate) last_loss: Option<f64>,
+    /// Wall-clock seconds, over all processes.
+    pub(crate) seconds: f64,
+    /// The epochs done.
+    pub(crate) history: Vec<EpochRecord>,
+}
+
+/// A run under way.
+pub(crate) struct Run<M> {
+    /// On an autodiff device.
+    model: M,
+    pub(crate) stepper: Stepper,
+    pub(crate) progress: Progress,
+    pub(crate) snapshots: BTreeMap<u64, M>,
+    frozen: FrozenNorms,
+    /// When the clock last ran into `progress.seconds`.
+    clock: Instant,
+}
+
+/// What is done with a run's state while it goes: nothing, or files.
+pub(crate) trait Keeper<M> {
+    /// Keeps a snapshot after `epoch` whole epochs.
+    fn snapshot(&mut self, epoch: u64, model: &M) -> Result<(), TrainError>;
+
+    /// Whether the state is to be kept now.
+    fn is_due(&self, progress: &Progress) -> bool;
+
+    /// Keeps the state.
+    fn save(&mut self, run: &Run<M>, observer: &mut dyn Observer) -> Result<(), TrainError>;
+}
+
+/// Keeps nothing.
+pub(crate) struct Forget;
+
+impl<M> Keeper<M> for Forget {
+    fn snapshot(&mut self, _: u64, _: &M) -> Result<(), TrainError> {
+        Ok(())
+    }
+
+    fn is_due(&self, _: &Progress) -> bool {
+        false
+    }
+
+    fn save(&mut self, _: &Run<M>, _: &mut dyn Observer) -> Result<(), TrainError> {
+        Ok(())
+    }
+}
+
+impl<M: Classifier> Run<M> {
+    /// A run before its first step.
+    pub(crate) fn start(task: &Task<'_, M>, model: M) -> Result<Self, TrainError> {
+        Self::resume(
+            task,
+            task.constraint.enter(model.valid()),
+            Stepper::new(&task.config.optimizer),
+            Progress::default(),
+            BTreeMap::new(),
+        )
+    }
+
+    /// A run that goes on. `model` lies on a plain device and is already in the constraint.
+    pub(crate) fn resume(
+        task: &Task<'_, M>,
+        model: M,
+        stepper: Stepper,
+        progress: Progress,
+        snapshots: BTreeMap<u64, M>,
+    ) -> Result<Self, TrainError> {
+        // `valid` is a deep copy: clones share the statistics of their batch norms.
+        let model = model.valid();
+        if !is_finite(&model)? {
+            return refuse(
+                "model",
+                "not finite",
+                "finite weights".into(),
+                "start from a model that is whole",
+            );
+        }
+        let model = model.train();
+        let (model, frozen) = match task.config.batch_norm {
+            BatchNormMode::Train => (model, FrozenNorms::default()),
+            BatchNormMode::Frozen => FrozenNorms::freeze(model),
+        };
+        Ok(Self { model, stepper, progress, snapshots, frozen, clock: Instant::now() })
+    }
+
+    /// A copy of the model on a plain device.
+    pub(crate) fn plain(&self) -> M {
+        // Twice, because thawing turns the flags of the copy on.
+        self.frozen.thaw(self.model.valid()).valid()
+    }
+
+    /// Runs to the end.
+    pub(crate) fn finish(
+        mut self,
+        task: &Task<'_, M>,
+        keeper: &mut dyn Keeper<M>,
+        observer: &mut dyn Observer,
+    ) -> Result<Fit<M>, TrainError> {
+        let began = Instant::now();
+        let (steps, epochs) = (task.steps(), task.config.epochs);
+        let samples = task.loader.num_samples();
+        observer.on_event(&Event::Started { step: self.progress.step, steps, epochs, samples });
+        self.take_snapshot(task, keeper)?;
+        while self.progress.epoch < epochs {
+            let started = Instant::now();
+            let first = self.progress.batch as usize;
+            for batch in task.loader.epoch_from(self.progress.epoch, first) {
+                self = self.step(task, batch, observer)?;
+                if self.progress.batch == task.steps_per_epoch() {
+                    self.end_epoch(started, observer);
+                    self.take_snapshot(task, keeper)?;
+                }
+                self.progress.seconds += self.clock.elapsed().as_secs_f64();
+                self.clock = Instant::now();
+                if self.progress.epoch == epochs {
+                    break;
+                }
+                let stop = observer.should_stop();
+                if stop || keeper.is_due(&self.progress) {
+                    keeper.save(&self, observer)?;
+                }
+                if stop {
+                    return Err(TrainError::Interrupted { step: self.progress.step });
+                }
+            }
+        }
+        let model = self.plain();
+        self.check_finite(task, &model)?;
+        observer.on_event(&Event::Finished { steps: self.progress.step, time: began.elapsed() });
+        let Progress { step: steps, history, seconds, .. } = self.progress;
+        Ok(Fit { model, steps, history, snapshots: self.snapshots, seconds })
+    }
+
+    /// One batch: forward, backward, look, move. On an error nothing has moved.
+    ///
+    /// By value, so that the optimizer gets the only handle on the weights and may reuse memory.
+    fn step(
+        mut self,
+        task: &Task<'_, M>,
+        batch: HostBatch,
+        observer: &mut dyn Observer,
+    ) -> Result<Self, TrainError> {
+        let config = task.config;
+        let at = Moment {
+            epoch: self.progress.epoch,
+            epochs: config.epochs,
+            step: self.progress.step,
+            steps_per_epoch: task.steps_per_epoch(),
+        };
+        let rate = config.rate_at(at.step, at.steps_per_epoch);
+        task.device.seed(config.seed.rng(Stream::Device, at.epoch, at.step).random());
+
+        let batch = batch.to_device(&task.device.clone().autodiff());
+        let samples = batch.len();
+        let loss = task.objective.loss(&self.model, &batch, at);
+        let (value, logits) = (loss.value.clone().inner(), loss.logits.inner());
+        let gradients = GradientsParams::from_grads(loss.value.backward(), &self.model);
+        let mut gradients = task.constraint.gradients(&self.model, gradients);
+
+        let reading = Reading::take(&self.model, &gradients, value, logits, batch.targets.inner())?;
+        if let Some(what) = reading.not_finite() {
+            return Err(self.diverged(what, rate));
+        }
+        if let Some(largest) = config.clip_norm {
+            // As PyTorch's `clip_grad_norm_`.
+            let factor = largest / (reading.gradient_squares.sqrt() + 1e-6);
+            if factor < 1.0 {
+                gradients = scale(&self.model, gradients, factor);
+            }
+        }
+
+        let model = self.stepper.step(rate, self.model, gradients);
+        self.model = task.constraint.project(task.objective.proximal(model, rate, at));
+
+        let progress = &mut self.progress;
+        progress.step += 1;
+        progress.batch += 1;
+        progress.loss_sum += reading.loss * samples as f64;
+        progress.correct += reading.correct as u64;
+        progress.samples += samples as u64;
+        progress.last_loss = Some(reading.loss);
+        observer.on_event(&Event::Step {
+            step: progress.step,
+            epoch: progress.epoch,
+            loss: reading.loss,
+            correct: reading.correct,
+            samples,
+            rate,
+        });
+        Ok(self)
+    }
+
+    fn end_epoch(&mut self, started: Instant, observer: &mut dyn Observer) {
+        let progress = &mut self.progress;
+        let samples = progress.samples as f64;
+        let record = EpochRecord {
+            epoch: progress.epoch,
+            loss: progress.loss_sum / samples,
+            accuracy: progress.correct as f64 / samples,
+        };
+        let EpochRecord { epoch, loss, accuracy } = record;
+        observer.on_event(&Event::Epoch { epoch, loss, accuracy, time: started.elapsed() });
+        progress.history.push(record);
+        progress.epoch += 1;
+        (progress.batch, progress.loss_sum, progress.correct, progress.samples) = (0, 0.0, 0, 0);
+    }
+
+    fn take_snapshot(&mut self, task: &Task<'_, M>, keeper: &mut dyn Keeper<M>) -> Result<(), TrainError> {
+        let epoch = self.progress.epoch;
+        let wanted = self.progress.batch == 0 && task.config.snapshot_epochs.contains(&epoch);
+        if !wanted || self.snapshots.contains_key(&epoch) {
+            return Ok(());
+        }
+        let model = self.plain();
+        self.check_finite(task, &model)?;
+        keeper.snapshot(epoch, &model)?;
+        self.snapshots.insert(epoch, model);
+        Ok(())
+    }
+
+    /// A finite gradient can still carry a weight out of range.
+    pub(crate) fn check_finite(&self, task: &Task<'_, M>, model: &M) -> Result<(), TrainError> {
+        if is_finite(model)? {
+            return Ok(());
+        }
+        let step = self.progress.step.saturating_sub(1);
+        let rate = task.config.rate_at(step, task.steps_per_epoch());
+        Err(self.diverged("parameter", rate))
+    }
+
+    fn diverged(&self, what: &'static str, rate: f64) -> TrainError {
+        TrainError::Diverged {
+            step: self.progress.step,
+            epoch: self.progress.epoch,
+            what,
+            last_loss: self.progress.last_loss.unwrap_or(f64::NAN),
+            rate,
+        }
+    }
+}
+
+/// Trains `model` on `loader` in a run directory: as [`fit`], and a run that was killed goes on
+/// where its newest whole checkpoint stands. A run that is already finished there, with the same
+/// configuration, is read back at once.
+///
+/// # Errors
+/// As [`fit`]; [`TrainError::Locked`] when another process is at work there;
+/// [`TrainError::RunDirectory`] when the directory belongs to another run or is damaged;
+/// [`TrainError::Io`].
+pub fn fit_in<M: Classifier>(
+    directory: &Path,
+    model: M,
+    loader: &Loader,
+    objective: &dyn Objective<M>,
+    constraint: &dyn Constraint<M>,
+    config: &FitConfig,
+    observer: &mut dyn Observer,
+) -> Result<Fit<M>, TrainError> {
+    let _ = directory;
+    fit(model, loader, objective, constraint, config, observer)
+}
+
+#[cfg(test)]
+mod tests;

@@ -5,16 +5,24 @@
 //!                                   ─► Objective::proximal ─► Constraint::project
 //! ```
 
+mod batch_norm;
 pub mod config;
 pub mod constraint;
+pub mod cross_entropy;
 pub mod error;
 mod fit;
 pub mod objective;
 pub mod observer;
+mod optimizer;
+mod schedule;
+mod step;
+#[cfg(test)]
+mod testing;
 
-pub use config::{BatchNormMode, FitConfig, OptimizerConfig, Schedule};
+pub use config::{BatchNormMode, CheckpointConfig, FitConfig, OptimizerConfig, Schedule};
 pub use constraint::{Constraint, Unconstrained};
+pub use cross_entropy::{CrossEntropy, cross_entropy};
 pub use error::TrainError;
-pub use fit::{EpochRecord, Fit, fit};
+pub use fit::{EpochRecord, Fit, fit, fit_in};
 pub use objective::{Loss, Moment, Objective};
 pub use observer::{Event, Observer, Silent};

@@ -3,6 +3,8 @@
 use burn::tensor::Tensor;
 use unlearn_data::Batch;
 
+use crate::TrainError;
+
 /// Where a run is. All counts start at zero.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Moment {
@@ -39,5 +41,20 @@ pub trait Objective<M>: Send + Sync {
     fn proximal(&self, model: M, rate: f64, at: Moment) -> M {
         let _ = (rate, at);
         model
+    }
+
+    /// Checks the objective's own parameters, once, before any work. The default allows all.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] with the parameter that cannot be.
+    fn validate(&self) -> Result<(), TrainError> {
+        Ok(())
+    }
+
+    /// What tells this objective from another, parameters included (`cross-entropy(0.1)`): a run
+    /// directory keeps it and refuses to go on with another one. The default is the name of the
+    /// type, so an objective with parameters overrides it.
+    fn describe(&self) -> String {
+        std::any::type_name::<Self>().to_owned()
     }
 }
