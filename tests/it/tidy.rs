@@ -82,8 +82,9 @@ fn library_crates_name_no_backend() {
                     continue;
                 }
                 for word in ["Device::default()", "Device::flex()", "Device::ndarray()", "Device::cuda("] {
-                    let in_tests_file = path.file_name().is_some_and(|n| n == "tests.rs" || n == "testing.rs")
-                        || shown(&path).contains("/tests/");
+                    let in_tests_file =
+                        path.file_name().is_some_and(|n| n == "tests.rs" || n == "testing.rs")
+                            || shown(&path).contains("/tests/");
                     assert!(
                         in_tests_file || !line.contains(word),
                         "{}:{}: {word} in library code",
@@ -135,7 +136,8 @@ fn every_example_is_short() {
 /// Relative links in the Markdown files lead somewhere.
 #[test]
 fn markdown_links_resolve() {
-    let mut found = vec![root().join("README.md"), root().join("CONTRIBUTING.md"), root().join("CHANGELOG.md")];
+    let mut found =
+        vec![root().join("README.md"), root().join("CONTRIBUTING.md"), root().join("CHANGELOG.md")];
     files(&root().join("docs"), "md", &mut found);
     let mut broken = BTreeSet::new();
     for path in found {

@@ -42,6 +42,22 @@ pub enum CurvatureError {
         /// What to do.
         mend: &'static str,
     },
+    /// A linear system has no solution to working precision.
+    #[error("the system cannot be solved: {got}; {mend}")]
+    Solve {
+        /// What was found.
+        got: String,
+        /// What to do.
+        mend: &'static str,
+    },
+    /// A sample could not be read.
+    #[error("sample {index} cannot be read: {reason}")]
+    Sample {
+        /// Its place in the order of the samples.
+        index: usize,
+        /// Why.
+        reason: String,
+    },
     /// The device could not give a tensor back.
     #[error("reading from the device failed: {reason}")]
     Read {

@@ -246,7 +246,7 @@ impl ParamTree {
     }
 }
 
-fn read(values: Tensor<1>) -> Result<Vec<f32>, CurvatureError> {
+pub(crate) fn read(values: Tensor<1>) -> Result<Vec<f32>, CurvatureError> {
     let data = values.try_into_data().map_err(|e| CurvatureError::Read { reason: e.to_string() })?;
     data.try_into_vec_as::<f32>().map_err(|e| CurvatureError::Read { reason: format!("{e:?}") })
 }
