@@ -1,0 +1,1 @@
+pub(crate) use toml::Table as ModelConfig;

@@ -1,0 +1,220 @@
+//! What a recipe may say. Every field is documented for people in `docs/recipes.md`.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use unlearn::data::{Augment, Seed};
+use unlearn::eval::EvalConfig;
+use unlearn::train::{FitConfig, OptimizerConfig, Schedule};
+
+use super::method::MethodConfig;
+use super::model::ModelConfig;
+
+/// A whole run: data, model, training, pruning, forget set, methods, seeds, evaluation.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Recipe {
+    /// Name of the run; the default output folder is `runs/NAME`.
+    pub(crate) name: String,
+    pub(crate) data: DataConfig,
+    #[serde(default)]
+    pub(crate) split: SplitConfig,
+    pub(crate) model: ModelConfig,
+    pub(crate) training: TrainingConfig,
+    pub(crate) forget: ForgetConfig,
+    #[serde(default)]
+    pub(crate) seeds: Seeds,
+    #[serde(default)]
+    /// How models are judged.
+    pub(crate) evaluation: EvalConfig,
+    /// The networks to unlearn from; one dense network when absent.
+    #[serde(default = "one_dense_network")]
+    pub(crate) network: Vec<NetworkConfig>,
+    #[serde(default)]
+    pub(crate) method: Vec<MethodConfig>,
+}
+
+fn one_dense_network() -> Vec<NetworkConfig> {
+    vec![NetworkConfig { name: "dense".into(), pruning: None }]
+}
+
+/// Where pictures come from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DataConfig {
+    pub(crate) kind: DataKind,
+    /// The folder; `--data` overrides it. Not for `synthetic`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) dir: Option<PathBuf>,
+    /// The first so many training pictures of each class; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) train_per_class: Option<usize>,
+    /// The first so many test pictures of each class; all when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) test_per_class: Option<usize>,
+    /// Rows and columns of a synthetic picture; 32 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) size: Option<usize>,
+}
+
+/// The layouts that can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DataKind {
+    /// Whatever lies in the folder.
+    Auto,
+    /// CIFAR-10, binary or python layout.
+    Cifar10,
+    /// CIFAR-100, binary or python layout.
+    Cifar100,
+    /// `train/CLASS/*.png` and `test/CLASS/*.png`, in order of their paths.
+    Folder,
+    /// One packed file.
+    Packed,
+    /// Drawn from `seeds.data`; no files.
+    Synthetic,
+}
+
+/// Which training pictures validate.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SplitConfig {
+    pub(crate) rule: SplitKind,
+    /// Share of each class that validates; 0.1 when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) fraction: Option<f64>,
+}
+
+impl Default for SplitConfig {
+    fn default() -> Self {
+        Self { rule: SplitKind::None, fraction: None }
+    }
+}
+
+/// How validation pictures are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SplitKind {
+    /// No validation.
+    None,
+    /// A share of each class by our own generator.
+    Stratified,
+    /// As the published code draws them with NumPy.
+    Reference,
+}
+
+/// How the original model is trained, which is how `retrain` trains.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct TrainingConfig {
+    pub(crate) epochs: u64,
+    pub(crate) batch_size: usize,
+    pub(crate) learning_rate: f64,
+    pub(crate) optimizer: OptimizerConfig,
+    #[serde(default = "constant")]
+    pub(crate) schedule: Schedule,
+    #[serde(default)]
+    pub(crate) warmup_epochs: u64,
+    #[serde(default)]
+    pub(crate) augment: Augment,
+    #[serde(default)]
+    pub(crate) label_smoothing: f64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) clip_norm: Option<f64>,
+}
+
+fn constant() -> Schedule {
+    Schedule::Constant
+}
+
+impl TrainingConfig {
+    /// The settings of one run of the training loop.
+    pub(crate) fn fit(&self, seed: Seed) -> FitConfig {
+        FitConfig {
+            schedule: self.schedule.clone(),
+            warmup_epochs: self.warmup_epochs,
+            clip_norm: self.clip_norm,
+            seed,
+            ..FitConfig::new(self.epochs, self.learning_rate, self.optimizer)
+        }
+    }
+}
+
+/// What is to be forgotten.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ForgetConfig {
+    /// `class:K`, `random:10%`, `random:4500`, `reference:4500@2` or `indices:FILE`.
+    pub(crate) spec: String,
+}
+
+/// One network that is trained, perhaps pruned, and unlearned from.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NetworkConfig {
+    /// Its name in the report; a folder of this name holds its stages.
+    pub(crate) name: String,
+    /// How it is pruned; a dense network when absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pruning: Option<PruningConfig>,
+}
+
+/// How a network is pruned and trained again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct PruningConfig {
+    /// `magnitude`, `random`, `snip`, `grasp` or `synflow`.
+    #[serde(default = "magnitude")]
+    pub(crate) score: String,
+    /// One ranking over all layers, or one a layer.
+    #[serde(default = "global")]
+    pub(crate) scope: String,
+    /// Share of the remaining weights removed in each round, above 0 and below 1.
+    pub(crate) rate: f64,
+    /// Rounds of pruning: 1 is one-shot (OMP), more is iterative (IMP).
+    #[serde(default = "one")]
+    pub(crate) rounds: u32,
+    /// Where the kept weights go back to: `init`, `final`, or `epoch:K`.
+    #[serde(default = "init")]
+    pub(crate) rewind: String,
+}
+
+fn magnitude() -> String {
+    "magnitude".into()
+}
+fn global() -> String {
+    "global".into()
+}
+fn init() -> String {
+    "init".into()
+}
+fn one() -> u32 {
+    1
+}
+
+/// One seed for each kind of randomness. Zero is a seed like any other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(crate) struct Seeds {
+    /// The synthetic pictures.
+    pub(crate) data: Seed,
+    /// Which pictures validate.
+    pub(crate) split: Seed,
+    /// The initial weights.
+    pub(crate) init: Seed,
+    /// Which pictures are forgotten.
+    pub(crate) forget: Seed,
+    /// Order and augmentation in training, pruning and retraining.
+    pub(crate) training: Seed,
+    /// Order, augmentation and noise of the methods.
+    pub(crate) method: Seed,
+    /// What the evaluation draws.
+    pub(crate) evaluation: Seed,
+}
+
+impl Default for Seeds {
+    fn default() -> Self {
+        let one = Seed(1);
+        Self { data: one, split: one, init: one, forget: one, training: one, method: one, evaluation: one }
+    }
+}

@@ -1,0 +1,214 @@
+//! Everything about a recipe that can be wrong before data or device are touched.
+
+use std::str::FromStr;
+
+use unlearn::data::ForgetSpec;
+
+use super::schema::{
+    DataConfig, DataKind, NetworkConfig, PruningConfig, Recipe, SplitConfig, SplitKind, TrainingConfig,
+};
+use super::source::Source;
+use crate::error::{Exit, Failure};
+
+/// Checks the whole recipe; the first fault is reported with its file and line.
+pub(super) fn validate(recipe: &Recipe, source: &Source) -> Result<(), Failure> {
+    let check = Check { source };
+    check.name("name", &recipe.name)?;
+    data(check, &recipe.data)?;
+    split(check, recipe.split)?;
+    training(check, &recipe.training)?;
+    forget(check, &recipe.forget.spec)?;
+    networks(check, &recipe.network)?;
+    methods(check, recipe)?;
+    recipe.evaluation.validate().map_err(|error| {
+        let failure = Failure::from(error);
+        Failure { place: check.source.place(&failure.place), ..failure }
+    })
+}
+
+#[derive(Clone, Copy)]
+struct Check<'a> {
+    source: &'a Source,
+}
+
+impl Check<'_> {
+    fn fail(&self, path: &str, got: impl ToString, expected: &str, mend: &str) -> Failure {
+        Failure::config(self.source.place(path), got.to_string(), expected, mend)
+    }
+
+    fn at_least_one(&self, path: &str, value: u64) -> Result<(), Failure> {
+        if value == 0 { Err(self.fail(path, 0, "at least 1", "give a number above zero")) } else { Ok(()) }
+    }
+
+    fn number(
+        &self,
+        path: &str,
+        value: f64,
+        allowed: impl Fn(f64) -> bool,
+        expected: &str,
+        mend: &str,
+    ) -> Result<(), Failure> {
+        if value.is_finite() && allowed(value) { Ok(()) } else { Err(self.fail(path, value, expected, mend)) }
+    }
+
+    /// Names become folders.
+    fn name(&self, path: &str, value: &str) -> Result<(), Failure> {
+        let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
+        let good =
+            !value.is_empty() && value.len() <= 64 && value.chars().all(plain) && !value.starts_with('.');
+        if good {
+            return Ok(());
+        }
+        let expected = "1 to 64 letters, digits, '-', '_', '+' or '.', not starting with '.'";
+        Err(self.fail(path, format!("{value:?}"), expected, "it names a folder: choose a plain word"))
+    }
+
+    fn unique<'a>(
+        &self,
+        array: &str,
+        key: &str,
+        names: impl Iterator<Item = &'a str>,
+    ) -> Result<(), Failure> {
+        let mut seen = std::collections::BTreeSet::new();
+        for (position, name) in names.enumerate() {
+            if !seen.insert(name) {
+                return Err(self.fail(
+                    &format!("{array}.{position}.{key}"),
+                    format!("{name:?} a second time"),
+                    &format!("a different {key} in each [[{array}]]"),
+                    &format!("give this one its own {key}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn data(check: Check<'_>, data: &DataConfig) -> Result<(), Failure> {
+    for (path, count) in
+        [("data.train_per_class", data.train_per_class), ("data.test_per_class", data.test_per_class)]
+    {
+        if let Some(count) = count {
+            check.at_least_one(path, count as u64)?;
+        }
+    }
+    match (data.kind, &data.dir) {
+        (DataKind::Synthetic, Some(dir)) => Err(check.fail(
+            "data.dir",
+            dir.display(),
+            "no folder: synthetic pictures are made on the spot",
+            "remove the key (and --data), or choose another kind",
+        )),
+        (kind, _) if kind != DataKind::Synthetic && data.size.is_some() => Err(check.fail(
+            "data.size",
+            data.size.unwrap_or_default(),
+            "no size: only synthetic pictures are drawn in a size",
+            "remove the key",
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn split(check: Check<'_>, split: SplitConfig) -> Result<(), Failure> {
+    let expected = "a number above 0 and below 1";
+    match (split.rule, split.fraction) {
+        (SplitKind::None, Some(fraction)) => Err(check.fail(
+            "split.fraction",
+            fraction,
+            "no fraction with rule \"none\"",
+            "remove it, or choose the rule \"stratified\"",
+        )),
+        (_, Some(fraction)) => {
+            check.number("split.fraction", fraction, |f| f > 0.0 && f < 1.0, expected, "use 0.1 for a tenth")
+        }
+        (_, None) => Ok(()),
+    }
+}
+
+fn training(check: Check<'_>, training: &TrainingConfig) -> Result<(), Failure> {
+    check.at_least_one("training.epochs", training.epochs)?;
+    check.at_least_one("training.batch_size", training.batch_size as u64)?;
+    check.number(
+        "training.learning_rate",
+        training.learning_rate,
+        |rate| rate > 0.0,
+        "a number above 0",
+        "0.1 is usual for SGD on CIFAR, 0.001 for AdamW",
+    )?;
+    check.number(
+        "training.label_smoothing",
+        training.label_smoothing,
+        |s| (0.0..1.0).contains(&s),
+        "a number from 0 up to, not including, 1",
+        "use 0 for none",
+    )?;
+    if let Some(norm) = training.clip_norm {
+        let mend = "leave the key out for no clipping";
+        check.number("training.clip_norm", norm, |n| n > 0.0, "a number above 0", mend)?;
+    }
+    let fit = training.fit(unlearn::data::Seed(0));
+    fit.validate().map_err(|error| {
+        let failure = Failure::from(error);
+        Failure { place: check.source.place(&format!("training.{}", failure.place)), ..failure }
+    })
+}
+
+fn forget(check: Check<'_>, spec: &str) -> Result<(), Failure> {
+    ForgetSpec::from_str(spec).map(|_| ()).map_err(|error| {
+        let failure = Failure::from(error);
+        let place = check.source.place("forget.spec");
+        if failure.code == "E_CONFIG" { Failure { place, ..failure } } else { failure.within(&place) }
+    })
+}
+
+fn networks(check: Check<'_>, networks: &[NetworkConfig]) -> Result<(), Failure> {
+    if networks.is_empty() {
+        return Err(check.fail(
+            "network",
+            "no [[network]]",
+            "at least one",
+            "leave the key out for one dense network",
+        ));
+    }
+    check.unique("network", "name", networks.iter().map(|n| n.name.as_str()))?;
+    for (position, network) in networks.iter().enumerate() {
+        let path = format!("network.{position}");
+        check.name(&format!("{path}.name"), &network.name)?;
+        if let Some(pruning) = &network.pruning {
+            self::pruning(check, &format!("{path}.pruning"), pruning)?;
+        }
+    }
+    Ok(())
+}
+
+fn pruning(check: Check<'_>, path: &str, pruning: &PruningConfig) -> Result<(), Failure> {
+    let rate = pruning.rate;
+    if !(rate.is_finite() && rate > 0.0 && rate < 1.0) {
+        return Err(Failure::new(
+            "E_RATE",
+            Exit::Usage,
+            check.source.place(&format!("{path}.rate")),
+            rate.to_string(),
+            "a share above 0 and below 1",
+            "write 0.95 to prune 95 % of the weights; a network needs some of them",
+        ));
+    }
+    check.at_least_one(&format!("{path}.rounds"), u64::from(pruning.rounds))
+}
+
+fn methods(check: Check<'_>, recipe: &Recipe) -> Result<(), Failure> {
+    check.unique("method", "label", recipe.method.iter().map(super::MethodConfig::label))?;
+    for (position, method) in recipe.method.iter().enumerate() {
+        if method.label() == "original" {
+            return Err(check.fail(
+                &format!("method.{position}.label"),
+                "\"original\"",
+                "another label: that one is the row of the model before unlearning",
+                "choose another label",
+            ));
+        }
+        let key = if method.label.is_some() { "label" } else { "name" };
+        check.name(&format!("method.{position}.{key}"), method.label())?;
+    }
+    Ok(())
+}
