@@ -83,6 +83,16 @@ impl Loader {
         &self.indices
     }
 
+    /// The seed that the order of each epoch is drawn from; `None` keeps the order.
+    pub fn shuffle(&self) -> Option<Seed> {
+        self.shuffle
+    }
+
+    /// What is done to each picture, and the seed that it is drawn from.
+    pub fn augment(&self) -> (Augment, Seed) {
+        self.augment
+    }
+
     /// Number of samples an epoch.
     pub fn num_samples(&self) -> usize {
         self.indices.len()

@@ -29,7 +29,7 @@ pub enum TrainError {
         step: u64,
         /// The epoch, from zero.
         epoch: u64,
-        /// `loss`, `gradient` or `parameter`.
+        /// `loss`, `gradient`, `running statistic`, `parameter` or `optimizer state`.
         what: &'static str,
         /// The last finite loss of a batch; NaN when there was none.
         last_loss: f64,
@@ -62,6 +62,17 @@ pub enum TrainError {
         /// What to do.
         mend: String,
     },
+    /// A run directory belongs to a run with another configuration.
+    #[error(
+        "{}: this directory belongs to another run: {}. Run with the old settings or choose another directory",
+        path.display(), differences.join("; ")
+    )]
+    OtherRun {
+        /// The file that says what the run is.
+        path: PathBuf,
+        /// What differs: key, value there, value asked for.
+        differences: Vec<String>,
+    },
     /// The operating system said no.
     #[error("{}: {source}", path.display())]
     Io {
@@ -79,4 +90,21 @@ pub enum TrainError {
     /// The data said no.
     #[error(transparent)]
     Data(#[from] DataError),
+}
+
+impl TrainError {
+    /// A stable code for scripts.
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Config { .. } => "E_CONFIG",
+            Self::Diverged { .. } => "E_DIVERGED",
+            Self::Interrupted { .. } => "E_INTERRUPTED",
+            Self::Locked { .. } => "E_LOCKED",
+            Self::RunDirectory { .. } => "E_RUN_DIRECTORY",
+            Self::OtherRun { .. } => "E_OTHER_RUN",
+            Self::Io { .. } => "E_IO",
+            Self::Read { .. } => "E_DEVICE",
+            Self::Data(error) => error.code(),
+        }
+    }
 }

@@ -6,6 +6,7 @@
 //! ```
 
 mod batch_norm;
+pub mod commit;
 pub mod config;
 pub mod constraint;
 pub mod cross_entropy;
@@ -14,6 +15,7 @@ mod fit;
 pub mod objective;
 pub mod observer;
 mod optimizer;
+pub mod run_dir;
 mod schedule;
 mod step;
 #[cfg(test)]

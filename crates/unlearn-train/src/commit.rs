@@ -1,0 +1,397 @@
+//! Directories that are there whole or not at all.
+//!
+//! ```text
+//! .tmp-<random>/   file, fsync · file, fsync · COMMIT.json, fsync · folder, fsync
+//!        └─ rename ─► name/ ─► fsync of the parent ─► read back and compared
+//! ```
+//!
+//! `COMMIT.json` holds the length and SHA-256 of every file and is written last. A kill at any
+//! moment leaves the old state or the new one, and a `.tmp-` folder at most.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::TrainError;
+
+/// The file that makes a directory whole.
+pub const COMMIT: &str = "COMMIT.json";
+
+/// How the names of unfinished directories begin.
+pub(crate) const TEMPORARY: &str = ".tmp-";
+
+/// What is known of a committed file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileDigest {
+    /// Its length in bytes.
+    pub length: u64,
+    /// SHA-256 of its content, in hex.
+    pub sha256: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Manifest {
+    format: u32,
+    files: BTreeMap<String, FileDigest>,
+}
+
+const FORMAT: u32 = 1;
+
+/// A directory being written. Dropped before [`commit`](Self::commit), it takes its files along.
+#[derive(Debug)]
+pub struct Pending {
+    parent: PathBuf,
+    temporary: tempfile::TempDir,
+    files: BTreeMap<String, FileDigest>,
+}
+
+impl Pending {
+    /// Begins a directory that will stand in `parent`, which is made when it is not there.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`].
+    pub fn new(parent: &Path) -> Result<Self, TrainError> {
+        fs::create_dir_all(parent).map_err(io(parent))?;
+        let temporary = tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(parent).map_err(io(parent))?;
+        Ok(Self { parent: parent.to_owned(), temporary, files: BTreeMap::new() })
+    }
+
+    /// Writes a file and waits until the disk has it.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`], also for a name that was written before.
+    pub fn write(&mut self, name: &str, content: &[u8]) -> Result<(), TrainError> {
+        let path = self.temporary.path().join(name);
+        write_new(&path, content)?;
+        let digest = FileDigest { length: content.len() as u64, sha256: sha256(content) };
+        self.files.insert(name.to_owned(), digest);
+        Ok(())
+    }
+
+    /// Puts the directory in place as `name`, instead of what may stand there, and reads it back.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`]; [`TrainError::RunDirectory`] when the disk gives back something else
+    /// than was written.
+    pub fn commit(self, name: &str) -> Result<Commit, TrainError> {
+        let Self { parent, temporary, files } = self;
+        let manifest = Manifest { format: FORMAT, files };
+        let path = temporary.path();
+        let text = serde_json::to_vec_pretty(&manifest).map_err(|e| io(path)(e.into()))?;
+        write_new(&path.join(COMMIT), &text)?;
+        sync_directory(path)?;
+        let target = parent.join(name);
+        remove(&target)?;
+        fs::rename(path, &target).map_err(io(&target))?;
+        // Nothing is left under the temporary name to be removed.
+        let _ = temporary.keep();
+        sync_directory(&parent)?;
+        let commit = Commit::open(&target)?;
+        commit.verify()?;
+        Ok(commit)
+    }
+}
+
+/// A directory that was committed.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    path: PathBuf,
+    manifest: Manifest,
+}
+
+impl Commit {
+    /// Opens a committed directory. Its files are checked when they are [read](Self::read).
+    ///
+    /// # Errors
+    /// [`TrainError::RunDirectory`] when `COMMIT.json` is missing or no manifest,
+    /// [`TrainError::Io`].
+    pub fn open(path: &Path) -> Result<Self, TrainError> {
+        let file = path.join(COMMIT);
+        let damaged = |got: String| TrainError::RunDirectory {
+            path: file.clone(),
+            got,
+            expected: "the manifest that is written last".into(),
+            mend: "the folder was cut short or altered: delete it and run again".into(),
+        };
+        let text = match fs::read(&file) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(damaged("missing".into())),
+            other => other.map_err(io(&file))?,
+        };
+        let manifest: Manifest = serde_json::from_slice(&text).map_err(|e| damaged(e.to_string()))?;
+        if manifest.format != FORMAT {
+            return Err(damaged(format!("format {}", manifest.format)));
+        }
+        let plain = |name: &String| Path::new(name).file_name().is_some_and(|n| n == name.as_str());
+        if let Some(name) = manifest.files.keys().find(|n| !plain(n)) {
+            return Err(damaged(format!("the file name {name:?}")));
+        }
+        Ok(Self { path: path.to_owned(), manifest })
+    }
+
+    /// Where it stands.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The files and what is known of them.
+    pub fn files(&self) -> &BTreeMap<String, FileDigest> {
+        &self.manifest.files
+    }
+
+    /// One SHA-256 for the whole content.
+    pub fn digest(&self) -> String {
+        let mut hash = Sha256::new();
+        for (name, file) in &self.manifest.files {
+            hash.update(format!("{name}\n{}\n{}\n", file.length, file.sha256));
+        }
+        hex(&hash.finalize())
+    }
+
+    /// The content of a file, compared with the manifest.
+    ///
+    /// # Errors
+    /// [`TrainError::RunDirectory`] when the file is not in the manifest, or does not have the
+    /// length or hash that stand there; [`TrainError::Io`].
+    pub fn read(&self, name: &str) -> Result<Vec<u8>, TrainError> {
+        let path = self.path.join(name);
+        let fault = |got: String, expected: String| TrainError::RunDirectory {
+            path: path.clone(),
+            got,
+            expected,
+            mend: "the file was cut short or altered: delete its folder and run again".into(),
+        };
+        let Some(known) = self.manifest.files.get(name) else {
+            return Err(fault(format!("not in {COMMIT}"), "an entry there".into()));
+        };
+        let mut file = match File::open(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                return Err(fault("missing".into(), format!("{} bytes", known.length)));
+            }
+            other => other.map_err(io(&path))?,
+        };
+        // The length comes first, so that an altered file is never read whole.
+        let length = file.metadata().map_err(io(&path))?.len();
+        if length != known.length {
+            return Err(fault(format!("{length} bytes"), format!("{} bytes", known.length)));
+        }
+        let mut content = Vec::with_capacity(length as usize);
+        file.read_to_end(&mut content).map_err(io(&path))?;
+        let hash = sha256(&content);
+        if hash != known.sha256 {
+            return Err(fault(format!("SHA-256 {hash}"), format!("SHA-256 {}", known.sha256)));
+        }
+        Ok(content)
+    }
+
+    /// Reads every file.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn verify(&self) -> Result<(), TrainError> {
+        self.manifest.files.keys().try_for_each(|name| self.read(name).map(drop))
+    }
+}
+
+/// Removes a directory so that a kill leaves it whole or unfinished, never half and under its name.
+///
+/// # Errors
+/// [`TrainError::Io`]; that it was not there is no error.
+pub fn remove(path: &Path) -> Result<(), TrainError> {
+    let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { return Ok(()) };
+    let aside = parent.join(format!("{TEMPORARY}old-{}", name.to_string_lossy()));
+    for old in [&aside, path] {
+        match fs::symlink_metadata(old) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
+            other => other.map_err(io(old))?,
+        };
+        if old == path {
+            fs::rename(path, &aside).map_err(io(path))?;
+        }
+        remove_entry(&aside)?;
+    }
+    Ok(())
+}
+
+/// Removes the unfinished directories that a kill left in `parent`.
+///
+/// # Errors
+/// [`TrainError::Io`]; that `parent` is not there is no error.
+pub fn remove_unfinished(parent: &Path) -> Result<(), TrainError> {
+    let entries = match fs::read_dir(parent) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(io(parent))?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(io(parent))?;
+        if entry.file_name().to_string_lossy().starts_with(TEMPORARY) {
+            remove_entry(&entry.path())?;
+        }
+    }
+    Ok(())
+}
+
+fn remove_entry(path: &Path) -> Result<(), TrainError> {
+    let folder = fs::symlink_metadata(path).map_err(io(path))?.is_dir();
+    if folder { fs::remove_dir_all(path) } else { fs::remove_file(path) }.map_err(io(path))
+}
+
+/// Writes a small file whole: aside, fsync, rename, fsync of the folder.
+///
+/// # Errors
+/// [`TrainError::Io`].
+pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), TrainError> {
+    let parent = path.parent().unwrap_or(Path::new("."));
+    let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(parent).map_err(io(parent))?;
+    file.write_all(content).and_then(|()| file.as_file().sync_all()).map_err(io(path))?;
+    file.persist(path).map_err(|e| io(path)(e.error))?;
+    sync_directory(parent)
+}
+
+fn write_new(path: &Path, content: &[u8]) -> Result<(), TrainError> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path).map_err(io(path))?;
+    file.write_all(content).and_then(|()| file.sync_all()).map_err(io(path))
+}
+
+/// Makes the names in a folder durable. Only Unix opens folders as files.
+fn sync_directory(path: &Path) -> Result<(), TrainError> {
+    if cfg!(unix) {
+        File::open(path).and_then(|folder| folder.sync_all()).map_err(io(path))?;
+    }
+    Ok(())
+}
+
+/// Names the path in an error of the operating system.
+pub(crate) fn io(path: &Path) -> impl Fn(std::io::Error) -> TrainError + use<> {
+    let path = path.to_owned();
+    move |source| TrainError::Io { path: path.clone(), source }
+}
+
+/// SHA-256 of `content`, in hex.
+pub(crate) fn sha256(content: &[u8]) -> String {
+    hex(&Sha256::digest(content))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn committed(parent: &Path) -> Commit {
+        let mut pending = Pending::new(parent).unwrap();
+        pending.write("a.bin", &[1, 2, 3, 4]).unwrap();
+        pending.write("b.json", b"{}").unwrap();
+        pending.commit("00000007").unwrap()
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> =
+            fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn a_commit_is_read_back_and_leaves_nothing_beside_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let commit = committed(parent.path());
+        assert_eq!(names(parent.path()), ["00000007"]);
+        assert_eq!(names(commit.path()), [COMMIT, "a.bin", "b.json"]);
+        assert_eq!(commit.read("a.bin").unwrap(), [1, 2, 3, 4]);
+        // SHA-256 of "{}", from sha256sum.
+        let expected = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+        assert_eq!(commit.files()["b.json"].sha256, expected);
+        assert_eq!(Commit::open(commit.path()).unwrap().digest(), commit.digest());
+    }
+
+    #[test]
+    fn a_second_commit_of_the_same_name_takes_its_place() {
+        let parent = tempfile::tempdir().unwrap();
+        let old = committed(parent.path());
+        let mut pending = Pending::new(parent.path()).unwrap();
+        pending.write("c.bin", b"new").unwrap();
+        let new = pending.commit("00000007").unwrap();
+        assert_eq!(names(new.path()), [COMMIT, "c.bin"]);
+        assert_ne!(new.digest(), old.digest());
+        assert_eq!(names(parent.path()), ["00000007"]);
+    }
+
+    #[test]
+    fn what_is_not_committed_goes() {
+        let parent = tempfile::tempdir().unwrap();
+        let mut pending = Pending::new(parent.path()).unwrap();
+        pending.write("a.bin", &[1]).unwrap();
+        assert!(pending.write("a.bin", &[2]).is_err(), "a file is written once");
+        drop(pending);
+        assert!(names(parent.path()).is_empty());
+        fs::create_dir_all(parent.path().join(".tmp-dead/inside")).unwrap();
+        fs::write(parent.path().join(".tmp-file"), b"x").unwrap();
+        fs::write(parent.path().join("kept"), b"x").unwrap();
+        remove_unfinished(parent.path()).unwrap();
+        assert_eq!(names(parent.path()), ["kept"]);
+        remove_unfinished(&parent.path().join("nowhere")).unwrap();
+    }
+
+    #[test]
+    fn every_alteration_is_found() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = committed(parent.path()).path().to_owned();
+        let manifest = fs::read(path.join(COMMIT)).unwrap();
+        let found = |what: &str| {
+            let result = Commit::open(&path).and_then(|c| c.verify());
+            let error = result.expect_err(what);
+            assert!(matches!(error, TrainError::RunDirectory { .. }), "{what}: {error}");
+            error.to_string()
+        };
+        for bit in 0..32_usize {
+            let mut content = vec![1, 2, 3, 4];
+            content[bit / 8] ^= 1 << (bit % 8);
+            fs::write(path.join("a.bin"), content).unwrap();
+            assert!(found("a flipped bit").contains("SHA-256"));
+        }
+        for length in [0, 1, 3, 5] {
+            fs::write(path.join("a.bin"), vec![1; length]).unwrap();
+            assert!(found("another length").contains(&format!("{length} bytes")));
+        }
+        fs::remove_file(path.join("a.bin")).unwrap();
+        assert!(found("a missing file").contains("missing"));
+        fs::write(path.join("a.bin"), [1, 2, 3, 4]).unwrap();
+        Commit::open(&path).unwrap().verify().unwrap();
+        for length in 0..manifest.len() {
+            fs::write(path.join(COMMIT), &manifest[..length]).unwrap();
+            found("a cut manifest");
+        }
+        let text = String::from_utf8(manifest).unwrap();
+        for (from, to) in [("a.bin", "../a.bin"), ("a.bin", "/etc/a"), ("\"format\": 1", "\"format\": 2")] {
+            fs::write(path.join(COMMIT), text.replace(from, to)).unwrap();
+            found(to);
+        }
+        fs::remove_file(path.join(COMMIT)).unwrap();
+        assert!(found("no manifest").contains("missing"));
+    }
+
+    #[test]
+    fn a_file_is_replaced_whole() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("config.json");
+        write_whole(&path, b"one").unwrap();
+        write_whole(&path, b"two").unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"two");
+        assert_eq!(names(parent.path()), ["config.json"]);
+        let error = write_whole(&parent.path().join("no/config.json"), b"x").unwrap_err();
+        assert!(matches!(error, TrainError::Io { .. }), "{error}");
+    }
+}
