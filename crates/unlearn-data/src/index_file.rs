@@ -10,8 +10,7 @@ use crate::DataError;
 /// [`DataError::Io`] when the file cannot be read, [`DataError::Format`] naming the line that is
 /// no whole number of at least zero.
 pub fn read(path: &Path) -> Result<Vec<usize>, DataError> {
-    let text =
-        std::fs::read_to_string(path).map_err(|source| DataError::Io { path: path.to_owned(), source })?;
+    let text = std::fs::read_to_string(path).map_err(|source| DataError::io(path, "read", source))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
     let mut indices = Vec::new();
     for (number, line) in text.lines().enumerate() {

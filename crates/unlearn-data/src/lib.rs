@@ -15,8 +15,10 @@ pub mod error;
 pub mod forget;
 pub mod index_file;
 pub mod loader;
+mod prefetch;
 pub mod reference;
 pub mod seed;
+pub mod source;
 pub mod split;
 
 pub use augment::Augment;
@@ -26,4 +28,5 @@ pub use error::DataError;
 pub use forget::{Amount, ForgetSpec, Partition};
 pub use loader::Loader;
 pub use seed::{Seed, Stream};
+pub use source::{SourceKind, TrainTest};
 pub use split::{Split, SplitRule};

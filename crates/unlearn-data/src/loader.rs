@@ -6,6 +6,7 @@ use crate::DataError;
 use crate::augment::Augment;
 use crate::batcher::HostBatch;
 use crate::dataset::Dataset;
+use crate::prefetch::Prefetch;
 use crate::seed::{Seed, Stream};
 
 /// Streams batches of some samples of a data set, epoch by epoch.
@@ -66,7 +67,9 @@ impl Loader {
         self
     }
 
-    /// Prepares batches ahead on `workers` threads; neither order nor content depends on it.
+    /// Prepares batches ahead on `workers` threads (default 1; 0 prepares each when it is asked
+    /// for). Neither order nor content depends on it. At most two batches a worker wait in
+    /// memory; the threads end when the iterator is dropped.
     #[must_use]
     pub fn with_workers(mut self, workers: usize) -> Self {
         self.workers = workers;
@@ -120,16 +123,21 @@ impl Loader {
     }
 
     /// All batches of `epoch`, in order.
-    pub fn epoch(&self, epoch: u64) -> impl Iterator<Item = HostBatch> + Send + use<> {
+    pub fn epoch(&self, epoch: u64) -> impl ExactSizeIterator<Item = HostBatch> + Send + use<> {
         self.epoch_from(epoch, 0)
     }
 
-    /// The batches of `epoch` from number `first` on: what a resumed run continues with.
-    pub fn epoch_from(&self, epoch: u64, first: usize) -> impl Iterator<Item = HostBatch> + Send + use<> {
+    /// The batches of `epoch` from number `first` on: what a resumed run continues with. None are
+    /// left where `first` is past the end.
+    pub fn epoch_from(
+        &self,
+        epoch: u64,
+        first: usize,
+    ) -> impl ExactSizeIterator<Item = HostBatch> + Send + use<> {
         let order = self.order(epoch);
         let loader = self.clone();
         let batches = self.batches_per_epoch();
-        (first..batches).map(move |number| {
+        Prefetch::new(first, batches, self.workers, move |number| {
             let start = number * loader.batch_size;
             let end = if number + 1 == batches { order.len() } else { start + loader.batch_size };
             loader.assemble(epoch, &order[start..end])
@@ -150,3 +158,6 @@ impl Loader {
         HostBatch { pixels, shape, labels, indices: indices.to_vec() }
     }
 }
+
+#[cfg(test)]
+mod tests;

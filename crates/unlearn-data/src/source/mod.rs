@@ -1,0 +1,138 @@
+//! Where data sets come from: one file a reader, and the list of them.
+//!
+//! | id | what it reads |
+//! |---|---|
+//! | `cifar10` | CIFAR-10, binary or python layout |
+//! | `cifar100` | CIFAR-100, binary or python layout |
+//! | `folder` | `train/CLASS/*.png`, `test/CLASS/*.jpg` |
+//! | `packed` | one file, written by [`packed::write`] |
+//! | `synthetic` | nothing: the pictures are drawn from a seed |
+//! | `auto` | whichever of the first four lies there |
+//!
+//! [`open`] is the one door. It reads everything or says what is wrong; it never leaves a picture
+//! out.
+
+pub mod archive;
+pub mod cifar10;
+pub mod cifar100;
+pub mod image_folder;
+mod kind;
+pub mod packed;
+mod pickle;
+mod picture;
+mod records;
+pub mod synthetic;
+
+use std::path::Path;
+
+pub use kind::SourceKind;
+
+use crate::DataError;
+use crate::dataset::Dataset;
+
+/// The two halves of a data set: what is learned and forgotten, and what is only ever tested on.
+#[derive(Debug, Clone)]
+pub struct TrainTest {
+    /// Training samples (validation samples are split off these; see [`crate::Split`]).
+    pub train: Dataset,
+    /// Test samples.
+    pub test: Dataset,
+}
+
+/// A reader of one layout on disk.
+#[derive(Debug)]
+pub struct Reader {
+    /// The name in recipes and on the command line.
+    pub id: &'static str,
+    /// What must lie there.
+    pub layout: &'static str,
+    detect: fn(&Path) -> bool,
+    open: fn(&Path) -> Result<TrainTest, DataError>,
+}
+
+/// Every reader, by name.
+pub const READERS: [&Reader; 4] =
+    [&cifar10::READER, &cifar100::READER, &image_folder::READER, &packed::READER];
+
+/// Reads the data set `kind` from `dir` (for `packed`, a file). Synthetic data need no `dir`.
+///
+/// # Errors
+/// [`DataError::Invalid`] when `dir` is missing or not needed; [`DataError::Io`] when it cannot be
+/// read; [`DataError::Folder`] when no layout, or more than one, is found there; and whatever the
+/// reader of that layout finds wrong.
+///
+/// ```
+/// use unlearn_data::source::{self, SourceKind};
+///
+/// let data = source::open("synthetic".parse::<SourceKind>()?, None)?;
+/// assert_eq!(data.train.num_classes(), 10);
+/// # Ok::<(), unlearn_data::DataError>(())
+/// ```
+pub fn open(kind: SourceKind, dir: Option<&Path>) -> Result<TrainTest, DataError> {
+    if let SourceKind::Synthetic(synthetic) = &kind {
+        return match dir {
+            None => synthetic.generate(),
+            Some(dir) => Err(DataError::Invalid {
+                what: "data folder".into(),
+                got: format!("{} for synthetic data", dir.display()),
+                expected: "none: synthetic pictures are drawn, not read".into(),
+                mend: "leave the folder away, or choose `auto` to read it".into(),
+            }),
+        };
+    }
+    let Some(dir) = dir else {
+        return Err(DataError::Invalid {
+            what: "data folder".into(),
+            got: "none".into(),
+            expected: format!("the folder (or packed file) that holds the `{}` data", kind.id()),
+            mend: "name it, or use the built-in `synthetic` data".into(),
+        });
+    };
+    std::fs::metadata(dir).map_err(|source| DataError::io(dir, "read", source))?;
+    let reader = match READERS.iter().find(|r| r.id == kind.id()) {
+        Some(reader) => reader,
+        None => detect(dir)?,
+    };
+    tracing::debug!(reader = reader.id, dir = %dir.display(), "reading a data set");
+    (reader.open)(dir)
+}
+
+/// The one reader whose layout lies in `dir`.
+///
+/// # Errors
+/// [`DataError::Folder`] when there is none or more than one.
+pub fn detect(dir: &Path) -> Result<&'static Reader, DataError> {
+    let found: Vec<_> = READERS.into_iter().filter(|r| (r.detect)(dir)).collect();
+    match found[..] {
+        [reader] => Ok(reader),
+        _ => Err(DataError::Folder {
+            path: dir.to_owned(),
+            fault: crate::error::FolderFault::Layout,
+            got: match found.len() {
+                0 => "no data set is found here".into(),
+                _ => format!("more than one: {}", found.iter().map(|r| r.id).collect::<Vec<_>>().join(", ")),
+            },
+            expected: match found.len() {
+                0 => READERS.map(|r| r.layout).join("; or "),
+                _ => "one data set".into(),
+            },
+            mend: match found.len() {
+                0 => "Name the folder that holds these files".into(),
+                _ => "Say which one is meant instead of `auto`".into(),
+            },
+        }),
+    }
+}
+
+/// `len` zero bytes, or a typed error where the system would rather end the process.
+fn allocate(what: &str, len: Option<usize>) -> Result<Vec<u8>, DataError> {
+    let too_large = |bytes| DataError::TooLarge { what: what.into(), bytes };
+    let len = len.ok_or_else(|| too_large(u64::MAX))?;
+    let mut bytes = Vec::new();
+    bytes.try_reserve_exact(len).map_err(|_| too_large(len as u64))?;
+    bytes.resize(len, 0);
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests;
