@@ -26,6 +26,9 @@ pub struct EvalConfig {
     pub modified_entropy: ModifiedEntropy,
     /// Which retained and test samples the attack learns from. Default: the first ones.
     pub attack_samples: AttackSamples,
+    /// Largest violation of the optimality conditions that the attacks' support vector machines may
+    /// leave, above zero. Default 10⁻³, as LIBSVM and scikit-learn.
+    pub attack_tolerance: f64,
     /// Memory for kernel rows of the attacks' support vector machines, all together, in MiB, at
     /// least 1. Default 256. Results do not depend on it.
     pub kernel_cache_mib: usize,
@@ -50,6 +53,7 @@ impl Default for EvalConfig {
             attacks: Feature::ALL.to_vec(),
             modified_entropy: ModifiedEntropy::default(),
             attack_samples: AttackSamples::default(),
+            attack_tolerance: 1e-3,
             kernel_cache_mib: 256,
         }
     }
@@ -73,6 +77,14 @@ impl EvalConfig {
                     mend: "leave it out for the default, 256",
                 });
             }
+        }
+        if !(self.attack_tolerance.is_finite() && self.attack_tolerance > 0.0) {
+            return Err(EvalError::Config {
+                field: "evaluation.attack_tolerance",
+                got: self.attack_tolerance.to_string(),
+                expected: "a number above zero",
+                mend: "leave it out for the default, 0.001",
+            });
         }
         Ok(())
     }

@@ -18,6 +18,7 @@ pub mod interval;
 pub mod metric;
 pub mod predict;
 pub mod report;
+pub mod svm;
 
 pub use attack::{Feature, MembershipInference, ModifiedEntropy};
 pub use error::EvalError;

@@ -1,1 +1,2 @@
 //! Agreement with numbers that other software gave. Sizes come from `spec.json`.
+mod mia;

@@ -1,9 +1,13 @@
 //! Membership inference: can an attacker tell from a model's answers what it was trained on?
 
+pub mod auc;
+pub mod feature;
+mod svc;
+
 use serde::{Deserialize, Serialize};
 
-use crate::EvalError;
-use crate::evaluation::{EvalConfig, Tables};
+pub use svc::{Shadow, forget_efficacy, membership_inference, training_privacy};
+
 use crate::metric::Metric;
 
 /// What an attack looks at in a model's answer p = softmax(z) to a sample of class y.
@@ -26,6 +30,17 @@ impl Feature {
     /// All five, in the order of the report.
     pub const ALL: [Self; 5] =
         [Self::Correctness, Self::Confidence, Self::Entropy, Self::ModifiedEntropy, Self::Probabilities];
+
+    /// The feature in words, for definitions.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Correctness => "correctness",
+            Self::Confidence => "confidence p_y",
+            Self::Entropy => "entropy of p",
+            Self::ModifiedEntropy => "modified entropy of p",
+            Self::Probabilities => "the vector p",
+        }
+    }
 }
 
 /// Which formula [`Feature::ModifiedEntropy`] is.
@@ -59,6 +74,17 @@ pub struct ByFeature {
 }
 
 impl ByFeature {
+    /// One number for each feature, made by `make`.
+    pub fn each(mut make: impl FnMut(Feature) -> Metric) -> Self {
+        Self {
+            correctness: make(Feature::Correctness),
+            confidence: make(Feature::Confidence),
+            entropy: make(Feature::Entropy),
+            modified_entropy: make(Feature::ModifiedEntropy),
+            probabilities: make(Feature::Probabilities),
+        }
+    }
+
     /// The number of one feature.
     pub fn of(&self, feature: Feature) -> &Metric {
         match feature {
@@ -84,26 +110,4 @@ pub struct MembershipInference {
     /// What to know when reading the numbers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
-}
-
-/// Runs the attacks that `config` names on `tables`.
-///
-/// # Errors
-/// [`EvalError::NotConverged`] when a support vector machine does not reach its tolerance.
-pub fn membership_inference(tables: &Tables, config: &EvalConfig) -> Result<MembershipInference, EvalError> {
-    let _ = (tables, config);
-    let absent = || Metric::absent("the attack was not run", "membership inference");
-    let by_feature = || ByFeature {
-        correctness: absent(),
-        confidence: absent(),
-        entropy: absent(),
-        modified_entropy: absent(),
-        probabilities: absent(),
-    };
-    Ok(MembershipInference {
-        forget_efficacy: by_feature(),
-        training_privacy: by_feature(),
-        forget_test_auc: absent(),
-        notes: Vec::new(),
-    })
 }
