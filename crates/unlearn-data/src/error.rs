@@ -68,7 +68,7 @@ pub enum DataError {
         classes: usize,
     },
     /// A file's length is no whole number of records.
-    #[error("{}: {got} bytes; {expected}. The file is cut or damaged: fetch it again", show(file))]
+    #[error("{}: {got} bytes; expected {expected}. The file is cut or damaged: fetch it again", show(file))]
     Length {
         /// The file.
         file: PathBuf,

@@ -42,7 +42,35 @@ impl From<DataError> for Failure {
             DataError::Format { file, got, expected, mend } => {
                 Self::new(code, Exit::Data, file.display().to_string(), got, expected, mend)
             }
-            DataError::Io { path, source } => Self::io(&path, &source),
+            DataError::Image { file: path, got, expected, mend, .. }
+            | DataError::Folder { path, got, expected, mend, .. } => {
+                Self::new(code, Exit::Data, path.display().to_string(), got, expected, mend)
+            }
+            DataError::Archive { file, got, expected, .. } => Self::new(
+                code,
+                Exit::Data,
+                file.display().to_string(),
+                got,
+                expected,
+                "nothing was unpacked; delete the archive and fetch it again",
+            ),
+            DataError::TooLarge { what, bytes } => Self::new(
+                code,
+                Exit::Environment,
+                what,
+                format!("{bytes} bytes"),
+                "data that fit into memory",
+                "use fewer or smaller pictures",
+            ),
+            DataError::Exists { path } => Self::new(
+                code,
+                Exit::Environment,
+                path.display().to_string(),
+                "something that exists already",
+                "a name that is free",
+                "delete it or choose another",
+            ),
+            DataError::Io { path, source, .. } => Self::io(&path, &source),
             DataError::IndexRange { position, got, len } => Self::new(
                 code,
                 Exit::Data,

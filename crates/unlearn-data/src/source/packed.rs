@@ -194,8 +194,8 @@ pub fn read(path: &Path) -> Result<TrainTest, DataError> {
                 file: path.to_owned(),
                 got: len,
                 expected: match expected {
-                    Some(expected) => format!("{expected} expected by its header"),
-                    None => "its header asks for more than any file holds".into(),
+                    Some(expected) => format!("{expected}, as its header says"),
+                    None => "a length that a file can have (its header asks for more)".into(),
                 },
             });
         }

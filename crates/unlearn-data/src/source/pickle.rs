@@ -80,7 +80,7 @@ fn read_capped(file: &Path, records: usize) -> Result<Vec<u8>, DataError> {
         return Err(DataError::Length {
             file: file.to_owned(),
             got: got.max(bytes.len() as u64),
-            expected: format!("at most {cap} expected for {records} pictures"),
+            expected: format!("at most {cap} for {records} pictures"),
         });
     }
     Ok(bytes)

@@ -90,7 +90,7 @@ fn read_exactly(file: &Path, layout: Layout) -> Result<Vec<u8>, DataError> {
         file: file.to_owned(),
         got,
         expected: format!(
-            "{expected} expected, which is {} records of {record} bytes; this is {} whole records and {} bytes",
+            "{expected}, which is {} records of {record} bytes; there are {} whole records and {} bytes",
             layout.records,
             got / record as u64,
             got % record as u64

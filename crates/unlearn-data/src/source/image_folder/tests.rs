@@ -9,12 +9,13 @@ use super::*;
 /// A picture of `side` × `side` pixels, `channels` bytes each.
 fn encode(format: ImageFormat, side: u32, color: ExtendedColorType, pixels: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    match format {
+    let written = match format {
         ImageFormat::Png => {
-            image::codecs::png::PngEncoder::new(&mut out).write_image(pixels, side, side, color).unwrap()
+            image::codecs::png::PngEncoder::new(&mut out).write_image(pixels, side, side, color)
         }
-        _ => image::codecs::jpeg::JpegEncoder::new(&mut out).write_image(pixels, side, side, color).unwrap(),
-    }
+        _ => image::codecs::jpeg::JpegEncoder::new(&mut out).write_image(pixels, side, side, color),
+    };
+    written.unwrap();
     out
 }
 
