@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use unlearn_data::DataError;
+use unlearn_models::CheckpointError;
 
 /// Errors of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -90,6 +91,9 @@ pub enum TrainError {
     /// The data said no.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// A model's weights said no.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
 }
 
 impl TrainError {
@@ -105,6 +109,7 @@ impl TrainError {
             Self::Io { .. } => "E_IO",
             Self::Read { .. } => "E_DEVICE",
             Self::Data(error) => error.code(),
+            Self::Checkpoint(error) => error.code(),
         }
     }
 }

@@ -1,7 +1,6 @@
 //! The only training loop.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::time::Instant;
 
 use burn::optim::GradientsParams;
@@ -149,6 +148,9 @@ pub(crate) struct Run<M> {
 
 /// What is done with a run's state while it goes: nothing, or files.
 pub(crate) trait Keeper<M> {
+    /// Hears every event before the observer does.
+    fn note(&mut self, event: &Event) -> Result<(), TrainError>;
+
     /// Keeps a snapshot after `epoch` whole epochs.
     fn snapshot(&mut self, epoch: u64, model: &M) -> Result<(), TrainError>;
 
@@ -156,13 +158,22 @@ pub(crate) trait Keeper<M> {
     fn is_due(&self, progress: &Progress) -> bool;
 
     /// Keeps the state.
-    fn save(&mut self, run: &Run<M>, observer: &mut dyn Observer) -> Result<(), TrainError>;
+    fn save(
+        &mut self,
+        task: &Task<'_, M>,
+        run: &Run<M>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError>;
 }
 
 /// Keeps nothing.
 pub(crate) struct Forget;
 
 impl<M> Keeper<M> for Forget {
+    fn note(&mut self, _: &Event) -> Result<(), TrainError> {
+        Ok(())
+    }
+
     fn snapshot(&mut self, _: u64, _: &M) -> Result<(), TrainError> {
         Ok(())
     }
@@ -171,7 +182,7 @@ impl<M> Keeper<M> for Forget {
         false
     }
 
-    fn save(&mut self, _: &Run<M>, _: &mut dyn Observer) -> Result<(), TrainError> {
+    fn save(&mut self, _: &Task<'_, M>, _: &Run<M>, _: &mut dyn Observer) -> Result<(), TrainError> {
         Ok(())
     }
 }
@@ -230,15 +241,15 @@ impl<M: Classifier> Run<M> {
         let began = Instant::now();
         let (steps, epochs) = (task.steps(), task.config.epochs);
         let samples = task.loader.num_samples();
-        observer.on_event(&Event::Started { step: self.progress.step, steps, epochs, samples });
+        tell(keeper, observer, &Event::Started { step: self.progress.step, steps, epochs, samples })?;
         self.take_snapshot(task, keeper)?;
         while self.progress.epoch < epochs {
             let started = Instant::now();
             let first = self.progress.batch as usize;
             for batch in task.loader.epoch_from(self.progress.epoch, first) {
-                self = self.step(task, batch, observer)?;
+                self = self.step(task, batch, keeper, observer)?;
                 if self.progress.batch == task.steps_per_epoch() {
-                    self.end_epoch(started, observer);
+                    self.end_epoch(started, keeper, observer)?;
                     self.take_snapshot(task, keeper)?;
                 }
                 self.progress.seconds += self.clock.elapsed().as_secs_f64();
@@ -248,7 +259,7 @@ impl<M: Classifier> Run<M> {
                 }
                 let stop = observer.should_stop();
                 if stop || keeper.is_due(&self.progress) {
-                    keeper.save(&self, observer)?;
+                    keeper.save(task, &self, observer)?;
                 }
                 if stop {
                     return Err(TrainError::Interrupted { step: self.progress.step });
@@ -257,7 +268,7 @@ impl<M: Classifier> Run<M> {
         }
         let model = self.plain();
         self.check_finite(task, &model)?;
-        observer.on_event(&Event::Finished { steps: self.progress.step, time: began.elapsed() });
+        tell(keeper, observer, &Event::Finished { steps, time: began.elapsed() })?;
         let Progress { step: steps, history, seconds, .. } = self.progress;
         Ok(Fit { model, steps, history, snapshots: self.snapshots, seconds })
     }
@@ -269,6 +280,7 @@ impl<M: Classifier> Run<M> {
         mut self,
         task: &Task<'_, M>,
         batch: HostBatch,
+        keeper: &mut dyn Keeper<M>,
         observer: &mut dyn Observer,
     ) -> Result<Self, TrainError> {
         let config = task.config;
@@ -290,7 +302,7 @@ impl<M: Classifier> Run<M> {
 
         let reading = Reading::take(&self.model, &gradients, value, logits, batch.targets.inner())?;
         if let Some(what) = reading.not_finite() {
-            return Err(self.diverged(what, rate));
+            return Err(self.diverged_at(at.step, what, rate));
         }
         if let Some(largest) = config.clip_norm {
             // As PyTorch's `clip_grad_norm_`.
@@ -310,18 +322,24 @@ impl<M: Classifier> Run<M> {
         progress.correct += reading.correct as u64;
         progress.samples += samples as u64;
         progress.last_loss = Some(reading.loss);
-        observer.on_event(&Event::Step {
+        let event = Event::Step {
             step: progress.step,
             epoch: progress.epoch,
             loss: reading.loss,
             correct: reading.correct,
             samples,
             rate,
-        });
+        };
+        tell(keeper, observer, &event)?;
         Ok(self)
     }
 
-    fn end_epoch(&mut self, started: Instant, observer: &mut dyn Observer) {
+    fn end_epoch(
+        &mut self,
+        started: Instant,
+        keeper: &mut dyn Keeper<M>,
+        observer: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
         let progress = &mut self.progress;
         let samples = progress.samples as f64;
         let record = EpochRecord {
@@ -330,10 +348,11 @@ impl<M: Classifier> Run<M> {
             accuracy: progress.correct as f64 / samples,
         };
         let EpochRecord { epoch, loss, accuracy } = record;
-        observer.on_event(&Event::Epoch { epoch, loss, accuracy, time: started.elapsed() });
+        tell(keeper, observer, &Event::Epoch { epoch, loss, accuracy, time: started.elapsed() })?;
         progress.history.push(record);
         progress.epoch += 1;
         (progress.batch, progress.loss_sum, progress.correct, progress.samples) = (0, 0.0, 0, 0);
+        Ok(())
     }
 
     fn take_snapshot(&mut self, task: &Task<'_, M>, keeper: &mut dyn Keeper<M>) -> Result<(), TrainError> {
@@ -354,14 +373,20 @@ impl<M: Classifier> Run<M> {
         if is_finite(model)? {
             return Ok(());
         }
-        let step = self.progress.step.saturating_sub(1);
-        let rate = task.config.rate_at(step, task.steps_per_epoch());
-        Err(self.diverged("parameter", rate))
+        Err(self.diverged(task, "parameter"))
     }
 
-    fn diverged(&self, what: &'static str, rate: f64) -> TrainError {
+    /// Divergence that shows after the step that is to blame.
+    pub(crate) fn diverged(&self, task: &Task<'_, M>, what: &'static str) -> TrainError {
+        let Progress { step, .. } = self.progress;
+        let step = step.saturating_sub(1);
+        let rate = task.config.rate_at(step, task.steps_per_epoch());
+        self.diverged_at(step, what, rate)
+    }
+
+    fn diverged_at(&self, step: u64, what: &'static str, rate: f64) -> TrainError {
         TrainError::Diverged {
-            step: self.progress.step,
+            step,
             epoch: self.progress.epoch,
             what,
             last_loss: self.progress.last_loss.unwrap_or(f64::NAN),
@@ -370,25 +395,11 @@ impl<M: Classifier> Run<M> {
     }
 }
 
-/// Trains `model` on `loader` in a run directory: as [`fit`], and a run that was killed goes on
-/// where its newest whole checkpoint stands. A run that is already finished there, with the same
-/// configuration, is read back at once.
-///
-/// # Errors
-/// As [`fit`]; [`TrainError::Locked`] when another process is at work there;
-/// [`TrainError::RunDirectory`] when the directory belongs to another run or is damaged;
-/// [`TrainError::Io`].
-pub fn fit_in<M: Classifier>(
-    directory: &Path,
-    model: M,
-    loader: &Loader,
-    objective: &dyn Objective<M>,
-    constraint: &dyn Constraint<M>,
-    config: &FitConfig,
-    observer: &mut dyn Observer,
-) -> Result<Fit<M>, TrainError> {
-    let _ = directory;
-    fit(model, loader, objective, constraint, config, observer)
+/// An event to all who listen.
+fn tell<M>(keeper: &mut dyn Keeper<M>, observer: &mut dyn Observer, event: &Event) -> Result<(), TrainError> {
+    keeper.note(event)?;
+    observer.on_event(event);
+    Ok(())
 }
 
 #[cfg(test)]
