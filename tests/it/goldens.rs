@@ -7,30 +7,38 @@ use safetensors::{Dtype, SafeTensors};
 
 /// A tensor of a golden file, widened to float64 (integers too), row-major.
 #[derive(Debug, Clone)]
-pub struct Array {
-    pub shape: Vec<usize>,
-    pub values: Vec<f64>,
+pub(crate) struct Array {
+    pub(crate) shape: Vec<usize>,
+    pub(crate) values: Vec<f64>,
 }
 
 impl Array {
-    pub fn f32(&self) -> Vec<f32> {
+    pub(crate) fn f32(&self) -> Vec<f32> {
         self.values.iter().map(|&v| v as f32).collect()
     }
 
+    /// The first `n` entries along the first dimension.
+    pub(crate) fn first(&self, n: usize) -> Self {
+        let each = self.values.len() / self.shape[0];
+        let mut shape = self.shape.clone();
+        shape[0] = n.min(shape[0]);
+        Self { values: self.values[..shape[0] * each].to_vec(), shape }
+    }
+
     /// Largest absolute entry.
-    pub fn scale(&self) -> f64 {
+    pub(crate) fn scale(&self) -> f64 {
         self.values.iter().fold(0.0, |m, v| m.max(v.abs()))
     }
 }
 
 /// The sizes in `spec.json` that tests of residual networks need.
 #[derive(Debug, Clone, serde::Deserialize)]
-pub struct ResNetSpec {
-    pub width: usize,
-    pub classes: usize,
-    pub blocks: [usize; 4],
-    pub samples: usize,
-    pub forget_first: usize,
+pub(crate) struct ResNetSpec {
+    pub(crate) width: usize,
+    pub(crate) classes: usize,
+    pub(crate) blocks: [usize; 4],
+    pub(crate) samples: usize,
+    pub(crate) forget_first: usize,
 }
 
 #[derive(Debug, Clone, serde::Deserialize)]
@@ -38,13 +46,13 @@ struct Spec {
     resnet: ResNetSpec,
 }
 
-pub struct Goldens {
+pub(crate) struct Goldens {
     folder: PathBuf,
 }
 
 impl Goldens {
     /// The folder, or `None` (said on standard error) when it is not there.
-    pub fn open() -> Option<Self> {
+    pub(crate) fn open() -> Option<Self> {
         let folder = std::env::var_os("UNLEARN_GOLDENS").map_or_else(
             || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/goldens")),
             PathBuf::from,
@@ -62,21 +70,21 @@ impl Goldens {
         None
     }
 
-    pub fn path(&self, file: &str) -> PathBuf {
+    pub(crate) fn path(&self, file: &str) -> PathBuf {
         self.folder.join(file)
     }
 
-    pub fn json<T: serde::de::DeserializeOwned>(&self, file: &str) -> T {
+    pub(crate) fn json<T: serde::de::DeserializeOwned>(&self, file: &str) -> T {
         let text = std::fs::read_to_string(self.path(file)).expect(file);
         serde_json::from_str(&text).expect(file)
     }
 
-    pub fn resnet(&self) -> ResNetSpec {
+    pub(crate) fn resnet(&self) -> ResNetSpec {
         self.json::<Spec>("spec.json").resnet
     }
 
     /// All tensors of a safetensors file.
-    pub fn tensors(&self, file: &str) -> BTreeMap<String, Array> {
+    pub(crate) fn tensors(&self, file: &str) -> BTreeMap<String, Array> {
         let bytes = std::fs::read(self.path(file)).expect(file);
         let tensors = SafeTensors::deserialize(&bytes).expect(file);
         tensors
@@ -107,7 +115,7 @@ impl Goldens {
 /// Panics unless every entry of `got` is within `tolerance` of `expected`, relative to the largest
 /// entry of `expected`.
 #[track_caller]
-pub fn assert_close(what: &str, got: &[f32], expected: &Array, tolerance: f64) {
+pub(crate) fn assert_close(what: &str, got: &[f32], expected: &Array, tolerance: f64) {
     assert_eq!(got.len(), expected.values.len(), "{what}: number of entries");
     let scale = expected.scale().max(f64::MIN_POSITIVE);
     let worst = got

@@ -1,2 +1,5 @@
 //! Agreement with numbers that other software gave. Sizes come from `spec.json`.
+
+mod checkpoint;
 mod mia;
+mod resnet;

@@ -44,7 +44,10 @@ pub enum Op<'a> {
 }
 
 /// What an operation works on.
+///
+/// It lives for one call, so that boxing the larger variant would only cost.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)]
 pub enum Inputs {
     /// One value.
     One(AnyVar),

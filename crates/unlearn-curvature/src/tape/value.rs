@@ -29,11 +29,11 @@ impl AnyTensor {
 pub trait Ranked<const D: usize>: Sized + private::Sealed {
     /// Erases the rank.
     fn into_any(self) -> AnyTensor;
-    /// Gives the rank back, or the value itself when it has another rank.
+    /// Gives the rank back.
     ///
     /// # Errors
-    /// The unchanged value, when its rank is not `D`.
-    fn from_any(value: AnyTensor) -> Result<Self, AnyTensor>;
+    /// The value's shape, when its rank is not `D`.
+    fn from_any(value: AnyTensor) -> Result<Self, Vec<usize>>;
 }
 
 mod private {
@@ -48,10 +48,10 @@ macro_rules! ranked {
                 AnyTensor::$variant(self)
             }
 
-            fn from_any(value: AnyTensor) -> Result<Self, AnyTensor> {
+            fn from_any(value: AnyTensor) -> Result<Self, Vec<usize>> {
                 match value {
                     AnyTensor::$variant(tensor) => Ok(tensor),
-                    other => Err(other),
+                    other => Err(other.dims()),
                 }
             }
         }
@@ -117,11 +117,8 @@ where
     pub(crate) fn from_any(var: AnyVar) -> Self {
         match Tensor::<D>::from_any(var.value) {
             Ok(value) => Self { value, node: var.node },
-            Err(other) => {
-                unreachable!(
-                    "the tape returned a value of shape {:?} where rank {D} is documented",
-                    other.dims()
-                )
+            Err(shape) => {
+                unreachable!("the tape returned a value of shape {shape:?} where rank {D} is documented")
             }
         }
     }

@@ -111,6 +111,6 @@ fn open(path: &Path) -> Result<File, CheckpointError> {
     File::open(path).map_err(|e| io_error(path, "open", e))
 }
 
-fn io_error(path: &Path, action: &'static str, source: io::Error) -> CheckpointError {
+pub(super) fn io_error(path: &Path, action: &'static str, source: io::Error) -> CheckpointError {
     CheckpointError::Io { path: path.to_owned(), action, source }
 }

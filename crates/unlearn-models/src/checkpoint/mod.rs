@@ -5,6 +5,7 @@
 //! error that names what is wrong. No code in a file is ever run. The formats and what is taken
 //! from each are described in `docs/checkpoints.md`.
 
+mod archive;
 mod assemble;
 mod error;
 mod file;

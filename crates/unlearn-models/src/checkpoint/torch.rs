@@ -6,16 +6,13 @@
 
 use std::borrow::Cow;
 use std::collections::HashMap;
-use std::fs::File;
-use std::io::BufReader;
 use std::path::Path;
 
 use pytorch_reader::{DType, PickleValue, PytorchError, PytorchReader, Tensor};
-use zip::{CompressionMethod, ZipArchive};
 
 use super::assemble::{Element, Raw, assemble, is_ignored};
 use super::error::quote;
-use super::{Checkpoint, CheckpointError, Limits, Metadata, file};
+use super::{Checkpoint, CheckpointError, Limits, Metadata, archive, file};
 
 /// Where training scripts put the weights beside optimizer and epoch.
 const STATE_DICT: &str = "state_dict";
@@ -26,16 +23,17 @@ pub(super) fn read(path: &Path, limits: Limits) -> Result<Checkpoint, Checkpoint
         return Err(format_error(path, "a safetensors file".to_owned()));
     }
     let length = file::check(path, limits)?;
-    check_archive(path)?;
-    let root = PytorchReader::read_pickle_data(path, None).map_err(|e| reader_error(path, e))?;
+    let copy = archive::check(path)?;
+    let source = copy.as_ref().map_or(path, |copy| copy.path());
+    let root = PytorchReader::read_pickle_data(source, None).map_err(|e| reader_error(path, e))?;
     let key = match &root {
         PickleValue::Dict(entries) if entries.contains_key(STATE_DICT) => Some(STATE_DICT),
         _ => None,
     };
     check_flat(path, &root, key)?;
     let reader = match key {
-        Some(key) => PytorchReader::with_top_level_key(path, key),
-        None => PytorchReader::new(path),
+        Some(key) => PytorchReader::with_top_level_key(source, key),
+        None => PytorchReader::new(source),
     }
     .map_err(|e| reader_error(path, e))?;
     let tensors = reader.into_tensors();
@@ -45,29 +43,6 @@ pub(super) fn read(path: &Path, limits: Limits) -> Result<Checkpoint, Checkpoint
     check_claims(path, &tensors, length, limits)?;
     let (state, masks) = assemble(path, materialise(path, tensors)?)?;
     Ok(Checkpoint { state, masks, metadata: Metadata::new() })
-}
-
-/// `torch.save` stores and never compresses, so an entry that is larger than its archive is a bomb.
-fn check_archive(path: &Path) -> Result<(), CheckpointError> {
-    let io = |source| CheckpointError::Io { path: path.to_owned(), action: "read", source };
-    let mut input = BufReader::new(File::open(path).map_err(io)?);
-    let mut magic = [0; 2];
-    if std::io::Read::read_exact(&mut input, &mut magic).is_err() || magic != *b"PK" {
-        return Ok(());
-    }
-    let mut archive = ZipArchive::new(input).map_err(|e| format_error(path, quote(&e.to_string())))?;
-    for index in 0..archive.len() {
-        let entry = archive.by_index_raw(index).map_err(|e| format_error(path, quote(&e.to_string())))?;
-        if entry.compression() != CompressionMethod::Stored {
-            return Err(CheckpointError::Format {
-                path: path.to_owned(),
-                got: format!("an entry of {} bytes, compressed to {}", entry.size(), entry.compressed_size()),
-                expected: "stored entries, as torch.save writes them",
-                mend: "Load it in PyTorch and save it again",
-            });
-        }
-    }
-    Ok(())
 }
 
 /// A state dict is flat. Names that the reader would join from nested dictionaries could collide.
@@ -84,8 +59,7 @@ fn check_flat(path: &Path, root: &PickleValue, key: Option<&str>) -> Result<(), 
     let mut nested: Vec<String> = entries
         .iter()
         .filter(|(_, value)| match value {
-            PickleValue::Dict(inner) => !inner.is_empty(),
-            PickleValue::List(inner) => !inner.is_empty(),
+            PickleValue::Dict(_) | PickleValue::List(_) => may_hold_tensors(value),
             _ => false,
         })
         .map(|(name, _)| format!("`{}`", quote(name)))
@@ -101,6 +75,16 @@ fn check_flat(path: &Path, root: &PickleValue, key: Option<&str>) -> Result<(), 
         expected: "tensors by name, at the top or under `state_dict`",
         mend: "Save `{'state_dict': model.state_dict()}`",
     })
+}
+
+/// A tensor is what a pickle value cannot represent. PyTorch's own `_metadata` holds numbers only.
+fn may_hold_tensors(value: &PickleValue) -> bool {
+    match value {
+        PickleValue::Unsupported(_) => true,
+        PickleValue::Dict(inner) => inner.values().any(may_hold_tensors),
+        PickleValue::List(inner) => inner.iter().any(may_hold_tensors),
+        _ => false,
+    }
 }
 
 /// A view can claim far more values than the file holds (stride 0).

@@ -1,0 +1,208 @@
+//! The residual network against PyTorch: evaluation, training mode, gradients, three SGD steps.
+
+use burn::module::Module;
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use unlearn::curvature::{ParamTree, parameters};
+use unlearn::data::{Batch, Dataset, ImageShape, Loader, Normalization, Seed, Stream};
+use unlearn::models::{Classifier, HostTensor, ResNet, ResNetConfig, StateDict, Stem, checkpoint};
+use unlearn::train::{FitConfig, Loss, Moment, Objective, OptimizerConfig, Silent, Unconstrained, fit};
+
+use crate::goldens::{Array, Goldens, ResNetSpec, assert_close};
+
+/// A network of the goldens' sizes with weights of our own.
+pub(super) fn fresh(spec: &ResNetSpec, device: &Device) -> ResNet {
+    let config =
+        ResNetConfig { width: spec.width, blocks: spec.blocks, classes: spec.classes, stem: Stem::Cifar };
+    // Other constants than the goldens', so that a file without them cannot pass.
+    config.init(&[0.0; 3], &[1.0; 3], device, &mut Seed(99).rng(Stream::Init, 0, 0)).unwrap()
+}
+
+fn loaded(goldens: &Goldens, device: &Device) -> ResNet {
+    let state = StateDict::read_safetensors(goldens.path("resnet.safetensors")).unwrap();
+    state.load_into(fresh(&goldens.resnet(), device)).unwrap()
+}
+
+fn images(x: &Array, device: &Device) -> Tensor<4> {
+    let shape: [usize; 4] = x.shape.clone().try_into().unwrap();
+    Tensor::from_data(TensorData::new(x.f32(), shape), device)
+}
+
+fn targets(y: &Array, device: &Device) -> Tensor<1, Int> {
+    let labels: Vec<i32> = y.values.iter().map(|&v| v as i32).collect();
+    let n = labels.len();
+    Tensor::from_data(TensorData::new(labels, [n]), device)
+}
+
+fn host<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().try_into_vec_as::<f32>().unwrap()
+}
+
+/// Mean cross-entropy, written out: `−(1/n) Σᵢ log softmax(zᵢ)[yᵢ]`.
+fn cross_entropy(logits: Tensor<2>, y: Tensor<1, Int>) -> Tensor<1> {
+    let log_p = burn::tensor::activation::log_softmax(logits, 1);
+    log_p.gather(1, y.unsqueeze_dim::<2>(1)).mean().neg()
+}
+
+/// A tree of Burn paths under PyTorch's names and in its layouts: the tree is written into a copy
+/// of the model, of which the state dict is taken.
+fn on_disk(tree: &ParamTree, model: &ResNet) -> StateDict {
+    StateDict::of(&tree.write_into(model).unwrap()).unwrap()
+}
+
+/// Logits and gradients, under PyTorch's names, of one batch in training mode.
+fn train_mode(goldens: &Goldens, samples: usize, device: &Device) -> (Vec<f32>, StateDict) {
+    let io = goldens.tensors("resnet_io.safetensors");
+    let training = device.clone().autodiff();
+    let model = loaded(goldens, device).train();
+    let logits = model.forward(images(&io["x"].first(samples), &training));
+    let host_logits = host(logits.clone().inner());
+    let loss = cross_entropy(logits, targets(&io["y"].first(samples), &training));
+    let gradients = GradientsParams::from_grads(loss.backward(), &model);
+    (host_logits, on_disk(&ParamTree::of_gradients(&model, &gradients), &model))
+}
+
+#[test]
+fn forward_and_gradients_are_pytorchs() {
+    let Some(goldens) = Goldens::open() else { return };
+    let io = goldens.tensors("resnet_io.safetensors");
+    let device = Device::flex();
+    let model = loaded(&goldens, &device);
+    let logits = host(model.forward(images(&io["x"], &device)));
+    assert_close("logits_eval", &logits, &io["logits_eval"], 1e-4);
+
+    let (logits, gradients) = train_mode(&goldens, io["x"].shape[0], &device);
+    assert_close("logits_train", &logits, &io["logits_train"], 1e-4);
+    let mut compared = 0;
+    for (name, expected) in &io {
+        let Some(name) = name.strip_prefix("grad_train.") else { continue };
+        let got = gradients.get(name).unwrap_or_else(|| panic!("no gradient of {name}"));
+        assert_eq!(got.shape, expected.shape, "{name}");
+        assert_close(&format!("gradient of {name}"), &got.values, expected, 1e-4);
+        compared += 1;
+    }
+    assert_eq!(compared, parameters(&model).iter().filter(|p| p.trainable).count());
+}
+
+/// The other CPU backend is an independent oracle, but too slow for all samples.
+#[test]
+fn forward_and_gradients_are_the_same_on_ndarray() {
+    let Some(goldens) = Goldens::open() else { return };
+    let io = goldens.tensors("resnet_io.safetensors");
+    #[allow(deprecated)]
+    let device = Device::ndarray();
+    let samples = 8;
+    let logits = host(loaded(&goldens, &device).forward(images(&io["x"].first(samples), &device)));
+    assert_close("logits_eval", &logits, &io["logits_eval"].first(samples), 1e-4);
+
+    let (logits, gradients) = train_mode(&goldens, samples, &device);
+    let (expected_logits, expected) = train_mode(&goldens, samples, &Device::flex());
+    let array = |values: &[f32]| Array {
+        shape: vec![values.len()],
+        values: values.iter().map(|&v| f64::from(v)).collect(),
+    };
+    assert_close("logits_train", &logits, &array(&expected_logits), 1e-4);
+    for info in parameters(&loaded(&goldens, &Device::flex())).iter().filter(|p| p.layer == "Conv2d") {
+        let name = info.path.as_str();
+        let (got, expected) = (gradients.get(name).unwrap(), expected.get(name).unwrap());
+        assert_close(&format!("gradient of {name}"), &got.values, &array(&expected.values), 1e-4);
+    }
+}
+
+#[test]
+fn every_name_of_the_file_is_used() {
+    let Some(goldens) = Goldens::open() else { return };
+    let model = loaded(&goldens, &Device::flex());
+    let state = StateDict::of(&model).unwrap();
+    let file = goldens.tensors("resnet.safetensors");
+    let mut used = 0;
+    for (name, expected) in &file {
+        if name.ends_with("num_batches_tracked") {
+            continue;
+        }
+        let got = state.get(name).unwrap_or_else(|| panic!("{name} is not used"));
+        assert_eq!((&got.shape, &got.values), (&expected.shape, &expected.f32()), "{name}");
+        used += 1;
+    }
+    assert_eq!(used, state.len());
+}
+
+#[test]
+fn a_file_that_was_written_and_read_again_has_the_same_bits() {
+    let Some(goldens) = Goldens::open() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let model = loaded(&goldens, &Device::flex());
+    let state = StateDict::of(&model).unwrap();
+    state.write_safetensors(&path).unwrap();
+    let again = checkpoint::read(&path).unwrap().state;
+    let bits = |t: &HostTensor| t.values.iter().map(|v| v.to_bits()).collect::<Vec<_>>();
+    for ((name_a, a), (name_b, b)) in state.iter().zip(again.iter()) {
+        assert_eq!((name_a, &a.shape, bits(a)), (name_b, &b.shape, bits(b)));
+    }
+    assert_eq!(state.len(), again.len());
+    assert_eq!(state.fingerprint(), again.fingerprint());
+    let fresh = fresh(&goldens.resnet(), &Device::flex());
+    assert_ne!(StateDict::of(&fresh).unwrap(), state);
+    assert_eq!(StateDict::of(&again.load_into(fresh).unwrap()).unwrap(), state);
+}
+
+/// Cross-entropy on the goldens' pictures, which are no bytes and so fit no data set.
+struct OnGoldens {
+    x: Array,
+    y: Array,
+}
+
+impl Objective<ResNet> for OnGoldens {
+    fn loss(&self, model: &ResNet, batch: &Batch, _: Moment) -> Loss {
+        let device = batch.images.device();
+        let logits = model.forward(images(&self.x, &device));
+        let value = cross_entropy(logits.clone(), targets(&self.y, &device));
+        Loss { value, logits }
+    }
+}
+
+#[test]
+fn three_sgd_steps_are_pytorchs() {
+    let Some(goldens) = Goldens::open() else { return };
+    let spec = goldens.resnet();
+    let io = goldens.tensors("resnet_io.safetensors");
+    let (x, y) = (io["x"].clone(), io["y"].clone());
+    // One batch an epoch, so that an epoch's loss is a step's.
+    let shape = ImageShape { channels: x.shape[1], height: x.shape[2], width: x.shape[3] };
+    let labels: Vec<_> = y.values.iter().map(|&v| v as _).collect();
+    let names = (0..spec.classes).map(|c| c.to_string()).collect();
+    let dataset = Dataset::new(
+        "goldens",
+        shape,
+        vec![0; spec.samples * shape.len()],
+        labels,
+        names,
+        Normalization::half(3),
+    )
+    .unwrap();
+    let indices: Vec<usize> = (0..spec.samples).collect();
+    let loader = Loader::new(&dataset, &indices, spec.samples).unwrap();
+    let optimizer = OptimizerConfig::Sgd { momentum: 0.9, weight_decay: 5e-4, nesterov: false };
+    let config = FitConfig::new(3, 0.1, optimizer);
+    let model = loaded(&goldens, &Device::flex());
+    let result = fit(model, &loader, &OnGoldens { x, y }, &Unconstrained, &config, &mut Silent).unwrap();
+
+    let losses: Vec<f32> = result.history.iter().map(|epoch| epoch.loss as f32).collect();
+    assert_close("losses_train", &losses, &io["losses_train"], 1e-4);
+    let state = StateDict::of(&result.model).unwrap();
+    let mut compared = 0;
+    for (name, expected) in &io {
+        let Some(name) = name.strip_prefix("after3.") else { continue };
+        if name.ends_with("num_batches_tracked") {
+            continue;
+        }
+        let got = state.get(name).unwrap_or_else(|| panic!("{name} is not in the model"));
+        // Burn moves the running variance by the biased variance of the batch, PyTorch by the
+        // unbiased one.
+        let tolerance = if name.ends_with("running_var") { 2e-3 } else { 1e-4 };
+        assert_close(&format!("{name} after three steps"), &got.values, expected, tolerance);
+        compared += 1;
+    }
+    assert_eq!(compared, state.len());
+}
