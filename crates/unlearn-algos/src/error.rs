@@ -2,6 +2,7 @@
 
 use unlearn_curvature::CurvatureError;
 use unlearn_data::DataError;
+use unlearn_prune::PruneError;
 use unlearn_train::TrainError;
 
 /// Errors of this crate.
@@ -32,6 +33,26 @@ pub enum UnlearnError {
         /// The nearest name.
         nearest: Option<String>,
     },
+    /// A method has no hyperparameter of this name.
+    #[error("{method} has no hyperparameter {got:?}; it has {known}{}", nearest.as_ref().map(|n| format!(". Did you mean {n:?}?")).unwrap_or_default())]
+    UnknownHyperparameter {
+        /// The method.
+        method: &'static str,
+        /// The name given.
+        got: String,
+        /// All names, joined by commas.
+        known: String,
+        /// The nearest name.
+        nearest: Option<String>,
+    },
+    /// The hyperparameters of a method have another form than they must.
+    #[error("{method}: {reason}; see the method's page for the form of each hyperparameter")]
+    Form {
+        /// The method.
+        method: &'static str,
+        /// What the reader says.
+        reason: String,
+    },
     /// A result is not finite.
     #[error("{method}: {what} is not finite; {mend}")]
     NonFinite {
@@ -45,6 +66,9 @@ pub enum UnlearnError {
     /// Data.
     #[error(transparent)]
     Data(#[from] DataError),
+    /// Pruning.
+    #[error(transparent)]
+    Prune(#[from] PruneError),
     /// Training.
     #[error(transparent)]
     Train(#[from] TrainError),

@@ -10,6 +10,18 @@ use unlearn_train::{FitConfig, Observer};
 
 use crate::UnlearnError;
 
+/// Which of the two sets a method looks at. A method that says it does not read a set gives the same
+/// result whatever lies in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reads {
+    /// Forget set and retain set.
+    Both,
+    /// The retain set only.
+    Retain,
+    /// The forget set only: the method works where the other data are no longer there.
+    Forget,
+}
+
 /// How the original model was trained, which is how Retrain trains.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TrainingRecipe {
@@ -47,6 +59,7 @@ pub struct Context<'a, M> {
 
 /// What a method gives.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Outcome<M> {
     /// The model that has forgotten, on a plain device.
     pub model: M,
@@ -56,6 +69,17 @@ pub struct Outcome<M> {
     pub steps: u64,
     /// What the method measured of itself (`damping`, `cosine_to_gradient`, …), for the report.
     pub diagnostics: BTreeMap<String, f64>,
+    /// The mask that the result keeps: the one of the context, but for a retrained model that was
+    /// asked for another one.
+    pub mask: Option<MaskSet>,
+}
+
+impl<M> Outcome<M> {
+    /// A result that took `seconds` and keeps `mask`, with no steps and nothing measured; add those
+    /// in the fields.
+    pub fn new(model: M, seconds: f64, mask: Option<&MaskSet>) -> Self {
+        Self { model, seconds, steps: 0, diagnostics: BTreeMap::new(), mask: mask.cloned() }
+    }
 }
 
 /// An unlearning method. Its fields are its hyperparameters; `Default` are its paper's.
@@ -63,12 +87,36 @@ pub struct Outcome<M> {
 /// # Contract
 /// * The model comes and goes on a plain device; the caller's model is never changed (batch-norm
 ///   statistics included).
-/// * A mask in the context holds exactly before and after: pruned weights are `0.0`.
+/// * A mask in the context holds exactly before and after: pruned weights are `0.0`. Where the
+///   result keeps another mask, [`Outcome::mask`] is it.
 /// * Equal model, partition and context give equal weights on one machine and device.
 /// * All results are finite, or the method returns an error.
 pub trait Unlearn<M: Classifier>: Send + Sync {
     /// The method's name in recipes and reports (`finetune`).
     fn name(&self) -> &'static str;
+
+    /// Which sets it looks at.
+    fn reads(&self) -> Reads {
+        Reads::Both
+    }
+
+    /// Whether it reproduces a defect of the published code instead of the definition.
+    fn is_reference(&self) -> bool {
+        false
+    }
+
+    /// All hyperparameters, for the report.
+    fn hyperparameters(&self) -> serde_json::Value {
+        serde_json::Value::Null
+    }
+
+    /// Checks the hyperparameters, before any work.
+    ///
+    /// # Errors
+    /// [`UnlearnError::Hyperparameter`] with the first one that cannot be.
+    fn validate(&self) -> Result<(), UnlearnError> {
+        Ok(())
+    }
 
     /// Makes `model` forget `partition.forget()`.
     ///

@@ -1,0 +1,156 @@
+//! The list of methods. To add one: a file here whose first lines are its page, a `mod` line and an
+//! entry in the two lists below, in the order of names.
+
+mod finetune;
+mod finetune_l1;
+mod fisher;
+mod gradient_ascent;
+mod influence;
+mod retrain;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use unlearn_models::Classifier;
+
+pub use finetune::FineTune;
+pub use finetune_l1::{FineTuneL1, L1Form};
+pub use fisher::{Fisher, FisherReference};
+pub use gradient_ascent::GradientAscent;
+pub use influence::{Influence, influence_direction};
+pub use retrain::{Retrain, RetrainMask};
+
+use crate::{Unlearn, UnlearnError};
+
+/// A method's name and page.
+#[derive(Debug, Clone, Copy)]
+pub struct MethodCard {
+    /// The name in recipes and reports.
+    pub name: &'static str,
+    source: &'static str,
+    defaults: fn() -> Value,
+}
+
+impl MethodCard {
+    /// The manual page, in Markdown: what the method does, its definition, cost, hyperparameters and
+    /// sources.
+    pub fn page(&self) -> String {
+        let lines = self.source.lines().map_while(|line| line.strip_prefix("//!"));
+        lines.map(|line| line.strip_prefix(' ').unwrap_or(line)).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The page's title: one line that says what the method is.
+    pub fn summary(&self) -> String {
+        self.page().lines().next().unwrap_or_default().to_owned()
+    }
+
+    /// Every hyperparameter with its default.
+    pub fn defaults(&self) -> Value {
+        (self.defaults)()
+    }
+}
+
+macro_rules! card {
+    ($name:literal, $file:literal, $method:ty) => {
+        MethodCard {
+            name: $name,
+            source: include_str!($file),
+            defaults: || serde_json::to_value(<$method>::default()).unwrap_or(Value::Null),
+        }
+    };
+}
+
+const CARDS: [MethodCard; 6] = [
+    card!("finetune", "finetune.rs", FineTune),
+    card!("finetune-l1", "finetune_l1.rs", FineTuneL1),
+    card!("fisher", "fisher.rs", Fisher),
+    card!("gradient-ascent", "gradient_ascent.rs", GradientAscent),
+    card!("influence", "influence.rs", Influence),
+    card!("retrain", "retrain.rs", Retrain),
+];
+
+/// All methods, in the order of their names.
+pub fn cards() -> &'static [MethodCard] {
+    &CARDS
+}
+
+/// The card of the method `name`.
+///
+/// # Errors
+/// [`UnlearnError::UnknownMethod`], with the nearest name.
+pub fn card(name: &str) -> Result<&'static MethodCard, UnlearnError> {
+    CARDS.iter().find(|card| card.name == name).ok_or_else(|| UnlearnError::UnknownMethod {
+        got: name.to_owned(),
+        known: CARDS.map(|card| card.name).join(", "),
+        nearest: nearest(name, CARDS.iter().map(|card| card.name)),
+    })
+}
+
+/// Makes a method from hyperparameters.
+pub type Build<M> = fn(Value) -> Result<Box<dyn Unlearn<M>>, UnlearnError>;
+
+/// All methods for models of type `M`, in the order of their names: the card, and what makes the method
+/// from hyperparameters.
+pub fn registry<M: Classifier>() -> [(&'static MethodCard, Build<M>); 6] {
+    let [finetune, finetune_l1, fisher, gradient_ascent, influence, retrain] = &CARDS;
+    [
+        (finetune, |p| build::<M, FineTune>("finetune", p)),
+        (finetune_l1, |p| build::<M, FineTuneL1>("finetune-l1", p)),
+        (fisher, |p| build::<M, Fisher>("fisher", p)),
+        (gradient_ascent, |p| build::<M, GradientAscent>("gradient-ascent", p)),
+        (influence, |p| build::<M, Influence>("influence", p)),
+        (retrain, |p| build::<M, Retrain>("retrain", p)),
+    ]
+}
+
+/// The method `name` with the hyperparameters `parameters`: a JSON object (or `null`) of those that
+/// differ from the defaults. They are validated here, once.
+///
+/// # Errors
+/// [`UnlearnError::UnknownMethod`], [`UnlearnError::UnknownHyperparameter`], [`UnlearnError::Form`] for a
+/// value of another type, [`UnlearnError::Hyperparameter`] for one out of range.
+pub fn by_name<M: Classifier>(name: &str, parameters: Value) -> Result<Box<dyn Unlearn<M>>, UnlearnError> {
+    let card = card(name)?;
+    let entry = registry::<M>().into_iter().find(|(known, _)| known.name == card.name);
+    match entry {
+        Some((_, build)) => build(parameters),
+        // The two lists have the same names; a test holds it.
+        None => {
+            Err(UnlearnError::UnknownMethod { got: name.to_owned(), known: String::new(), nearest: None })
+        }
+    }
+}
+
+fn build<M, T>(method: &'static str, parameters: Value) -> Result<Box<dyn Unlearn<M>>, UnlearnError>
+where
+    M: Classifier,
+    T: Unlearn<M> + Serialize + DeserializeOwned + Default + 'static,
+{
+    let form = |reason: String| UnlearnError::Form { method, reason };
+    let parameters = if parameters.is_null() { Value::Object(serde_json::Map::new()) } else { parameters };
+    let Value::Object(given) = &parameters else {
+        return Err(form(format!("its hyperparameters are {parameters}, but must be a table")));
+    };
+    if let Value::Object(known) = serde_json::to_value(T::default()).map_err(|e| form(e.to_string()))?
+        && let Some(got) = given.keys().find(|key| !known.contains_key(*key))
+    {
+        return Err(UnlearnError::UnknownHyperparameter {
+            method,
+            got: got.clone(),
+            known: known.keys().cloned().collect::<Vec<_>>().join(", "),
+            nearest: nearest(got, known.keys().map(String::as_str)),
+        });
+    }
+    let made: T = serde_json::from_value(parameters).map_err(|e| form(e.to_string()))?;
+    made.validate()?;
+    Ok(Box::new(made))
+}
+
+/// The name of `known` that a slip of the pen could have turned into `got`.
+fn nearest<'a>(got: &str, known: impl Iterator<Item = &'a str>) -> Option<String> {
+    known
+        .map(|name| (strsim::damerau_levenshtein(got, name), name))
+        .min()
+        .filter(|(distance, name)| *distance <= name.len().div_ceil(2).min(4))
+        .map(|(_, name)| name.to_owned())
+}
