@@ -248,3 +248,102 @@ impl Evaluation {
         &self.membership.forget_efficacy.confidence
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{table, tables};
+
+    /// Three classes; which sample is right can be read off.
+    fn small() -> Tables {
+        const ROWS: [[f32; 3]; 3] = [[9.0, 0.0, 0.0], [0.0, 9.0, 0.0], [0.0, 0.0, 9.0]];
+        let right = |y: usize| -> (&[f32], usize) { (&ROWS[y], y) };
+        let wrong = |y: usize| -> (&[f32], usize) { (right((y + 1) % 3).0, y) };
+        Tables {
+            forget: table(&[right(0), wrong(0), wrong(0), wrong(0)]),
+            retain: table(&[right(1), right(2), right(1), wrong(2), right(1)]),
+            validation: Predictions::new(Vec::new(), Vec::new(), 3).unwrap(),
+            test: table(&[wrong(0), wrong(0), right(1), right(1), wrong(2), right(2)]),
+            forgotten_class: Some(0),
+            class_names: ["a", "b", "c"].map(str::to_owned).to_vec(),
+        }
+    }
+
+    #[test]
+    fn accuracies_are_what_can_be_counted_by_hand() {
+        let got = Evaluation::of(&small(), &EvalConfig::default()).unwrap();
+        assert_eq!((got.unlearning_accuracy.value(), got.unlearning_accuracy.n()), (Some(75.0), 4));
+        assert_eq!((got.retain_accuracy.value(), got.retain_accuracy.n()), (Some(80.0), 5));
+        assert_eq!((got.test_accuracy.value(), got.test_accuracy.n()), (Some(75.0), 4));
+        assert_eq!((got.test_accuracy_full.value(), got.test_accuracy_full.n()), (Some(50.0), 6));
+        assert_eq!(got.validation_accuracy.reason(), Some("the split has no validation samples"));
+        let counts: Vec<_> = got.test_by_class.iter().map(|c| (c.name.as_str(), c.correct, c.n)).collect();
+        assert_eq!(counts, [("a", 0, 2), ("b", 2, 2), ("c", 1, 2)]);
+        assert!(got.test_accuracy.definition().contains("not of the forgotten class 0"));
+
+        let mut random = small();
+        random.forgotten_class = None;
+        let got = Evaluation::of(&random, &EvalConfig::default()).unwrap();
+        assert_eq!(got.test_accuracy.value(), Some(50.0));
+    }
+
+    #[test]
+    fn a_test_set_of_the_forgotten_class_alone_leaves_ta_absent() {
+        let mut tables = small();
+        tables.test = tables.test.filter(|label| label == 0);
+        let got = Evaluation::of(&tables, &EvalConfig::default()).unwrap();
+        assert!(got.test_accuracy.reason().is_some_and(|r| r.contains("forgotten")));
+        assert_eq!(got.test_accuracy_full.value(), Some(0.0));
+        assert!(got.mia().value().is_none());
+    }
+
+    #[test]
+    fn accuracies_do_not_depend_on_the_order_of_samples() {
+        let one = tables(0.1, 0.6, 0.3);
+        let mut other = one.clone();
+        for table in [&mut other.forget, &mut other.retain, &mut other.validation, &mut other.test] {
+            *table = table.select((0..table.len()).rev());
+        }
+        let config = EvalConfig { attacks: Vec::new(), ..EvalConfig::default() };
+        assert_eq!(Evaluation::of(&one, &config).unwrap(), Evaluation::of(&other, &config).unwrap());
+    }
+
+    #[test]
+    fn it_reads_back_from_json_to_the_same_bits_and_says_why_numbers_are_absent() {
+        let evaluation = Evaluation::of(&small(), &EvalConfig::default()).unwrap();
+        let text = serde_json::to_string(&evaluation).unwrap();
+        assert!(!text.contains("null"), "{text}");
+        assert_eq!(serde_json::from_str::<Evaluation>(&text).unwrap(), evaluation);
+        let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(value["unlearning_accuracy"]["value"], 75.0);
+        assert_eq!(value["validation_accuracy"]["absent"], "the split has no validation samples");
+        let strange = text.replacen("\"schema\":1", "\"schema\":1,\"mia\":3", 1);
+        assert!(serde_json::from_str::<Evaluation>(&strange).is_err());
+    }
+
+    #[test]
+    fn configurations_are_checked_and_have_defaults() {
+        let config: EvalConfig = serde_json::from_str(r#"{"modified_entropy":"reference"}"#).unwrap();
+        assert_eq!(config.reference_switches(), ["modified_entropy"]);
+        assert_eq!(
+            EvalConfig { modified_entropy: ModifiedEntropy::Corrected, ..config },
+            EvalConfig::default()
+        );
+        assert!(serde_json::from_str::<EvalConfig>(r#"{"batchsize":3}"#).is_err());
+        let standard = EvalConfig::default;
+        for bad in [
+            EvalConfig { batch_size: 0, ..standard() },
+            EvalConfig { kernel_cache_mib: 0, ..standard() },
+            EvalConfig { attack_tolerance: 0.0, ..standard() },
+            EvalConfig { attack_tolerance: f64::NAN, ..standard() },
+        ] {
+            assert_eq!(Evaluation::of(&small(), &bad).unwrap_err().code(), "E_CONFIG");
+        }
+    }
+
+    #[test]
+    fn a_value_that_is_not_finite_becomes_absent() {
+        assert!(Metric::measured(f64::NAN, 3, "x").reason().is_some());
+        assert!(Metric::measured(f64::INFINITY, 3, "x").value().is_none());
+    }
+}

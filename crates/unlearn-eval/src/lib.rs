@@ -19,6 +19,8 @@ pub mod metric;
 pub mod predict;
 pub mod report;
 pub mod svm;
+#[cfg(test)]
+mod testing;
 
 pub use attack::{Feature, MembershipInference, ModifiedEntropy};
 pub use error::EvalError;

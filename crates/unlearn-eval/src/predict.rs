@@ -181,11 +181,156 @@ pub fn argmax(logits: &[f32]) -> usize {
     best
 }
 
-/// ln softmax(z) of one row of logits, `[k]`, in float64: z − ln Σ exp z, shifted by the largest
-/// entry so that nothing overflows.
+/// ln softmax(z) of one row of logits, `[k]`, in float64: z − z_m − ln(1 + Σ_{c≠m} exp(z_c − z_m))
+/// with m the largest. Nothing overflows, and a confidence that rounds to 1 keeps the digits of its
+/// logarithm.
 pub fn log_softmax(logits: &[f32]) -> Vec<f64> {
-    let largest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let shift = f64::from(largest);
-    let log_sum = logits.iter().map(|&z| (f64::from(z) - shift).exp()).sum::<f64>().ln();
-    logits.iter().map(|&z| f64::from(z) - shift - log_sum).collect()
+    let m = argmax(logits);
+    let shifted: Vec<f64> = logits.iter().map(|&z| f64::from(z) - f64::from(logits[m])).collect();
+    let rest: f64 = shifted.iter().enumerate().filter(|(c, _)| *c != m).map(|(_, z)| z.exp()).sum();
+    let log_sum = rest.ln_1p();
+    shifted.into_iter().map(|z| z - log_sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::module::{Module, Param};
+    use burn::nn::{BatchNorm, BatchNormConfig, Dropout, DropoutConfig, Linear, LinearConfig};
+    use burn::tensor::{Device, Tensor, TensorData};
+    use unlearn_data::{ImageShape, Normalization};
+
+    use super::*;
+    use crate::testing::table;
+
+    /// Batch norm and dropout before a linear layer: wrong answers show when a model is not in
+    /// evaluation mode.
+    #[derive(Module, Debug)]
+    struct Toy {
+        norm: BatchNorm,
+        dropout: Dropout,
+        linear: Linear,
+        #[module(skip)]
+        said: usize,
+    }
+
+    impl Classifier for Toy {
+        fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+            let hidden = self.dropout.forward(self.norm.forward(images));
+            self.linear.forward(hidden.flatten(1, 3))
+        }
+
+        fn num_classes(&self) -> usize {
+            self.said
+        }
+    }
+
+    /// z = (x₀, x₁, x₀ + 2 x₁) of two pixels; with its tiny ε the norm is the identity.
+    fn toy(device: &Device, weights: [f32; 6], said: usize) -> Toy {
+        let mut linear = LinearConfig::new(2, 3).with_bias(false).init(device);
+        linear.weight = Param::from_data(TensorData::new(weights.to_vec(), [2, 3]), device);
+        Toy {
+            norm: BatchNormConfig::new(1).with_epsilon(1e-12).init(device),
+            dropout: DropoutConfig::new(0.5).init(),
+            linear,
+            said,
+        }
+    }
+
+    const WEIGHTS: [f32; 6] = [1.0, 0.0, 1.0, 0.0, 1.0, 2.0];
+
+    fn data() -> Dataset {
+        Dataset::new(
+            "toy",
+            ImageShape { channels: 1, height: 1, width: 2 },
+            vec![255, 0, 0, 255, 51, 51, 102, 0, 0, 0],
+            vec![0, 1, 2, 1, 2],
+            vec!["a".into(), "b".into(), "c".into()],
+            Normalization::half(1),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn logits_are_those_of_the_evaluation_mode_for_every_batch_size_and_device() {
+        let expected: [(&[f32], usize); 4] =
+            [(&[0.0, 0.0, 0.0], 2), (&[1.0, 0.0, 1.0], 0), (&[0.2, 0.2, 0.6], 2), (&[0.0, 1.0, 2.0], 1)];
+        for device in [Device::flex(), Device::flex().autodiff()] {
+            let model = toy(&device, WEIGHTS, 3);
+            for batch_size in [1, 2, 3, 64] {
+                let got = predict(&model, &data(), &[4, 0, 2, 1], batch_size).unwrap();
+                assert_eq!(got.labels(), table(&expected).labels());
+                for ((row, _), (want, _)) in got.rows().zip(expected) {
+                    assert!(row.iter().zip(want).all(|(a, b)| (a - b).abs() < 1e-6), "{row:?} {want:?}");
+                }
+            }
+            let mean = model.norm.running_mean.value().try_into_vec_as::<f32>().unwrap();
+            assert_eq!(mean, [0.0], "the caller's running statistics have moved");
+        }
+    }
+
+    #[test]
+    fn failures_are_typed() {
+        let device = Device::flex();
+        let code = |model: &Toy, indices: &[usize], batch: usize| {
+            predict(model, &data(), indices, batch).unwrap_err().code()
+        };
+        let good = toy(&device, WEIGHTS, 3);
+        assert_eq!(code(&good, &[], 4), "E_EVAL_EMPTY");
+        assert_eq!(code(&good, &[0], 0), "E_CONFIG");
+        assert_eq!(code(&good, &[5], 4), "E_INDEX_RANGE");
+        assert_eq!(code(&toy(&device, WEIGHTS, 4), &[0], 4), "E_CKPT_CLASSES");
+
+        let broken = toy(&device, [1.0, f32::NAN, 0.0, 0.0, 0.0, 0.0], 3);
+        let error = predict(&broken, &data(), &[3, 1], 4).unwrap_err();
+        assert!(matches!(error, EvalError::NonFinite { sample: 3, class: 1, .. }), "{error}");
+        assert_eq!(error.code(), "E_LOGITS_NONFINITE");
+
+        let wide = Dataset::new(
+            "wide",
+            ImageShape { channels: 1, height: 1, width: 2 },
+            vec![0, 0],
+            vec![0],
+            vec!["a".into(), "b".into()],
+            Normalization::half(1),
+        )
+        .unwrap();
+        let error = predict(&toy(&device, WEIGHTS, 2), &wide, &[0], 1).unwrap_err();
+        assert!(
+            matches!(&error, EvalError::Shape { got, expected, .. } if got[..] == [1, 3] && expected[..] == [1, 2]),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn tables_are_checked() {
+        let code = |logits: Vec<f32>, labels: Vec<usize>, classes| {
+            Predictions::new(logits, labels, classes).unwrap_err().code()
+        };
+        assert_eq!(code(vec![0.0; 5], vec![0, 1], 3), "E_LOGITS_SHAPE");
+        assert_eq!(code(Vec::new(), Vec::new(), 0), "E_LOGITS_SHAPE");
+        assert_eq!(code(vec![0.0; 6], vec![0, 3], 3), "E_LABEL_RANGE");
+        assert_eq!(code(vec![0.0, f32::INFINITY], vec![0], 2), "E_LOGITS_NONFINITE");
+        let code = |p: &[f32]| Predictions::from_probabilities(p, vec![0], 2).unwrap_err().code();
+        assert_eq!(code(&[0.7, 0.7]), "E_CONFIG");
+        assert_eq!(code(&[-0.1, 1.1]), "E_CONFIG");
+        assert_eq!(code(&[f32::NAN, 1.0]), "E_CONFIG");
+    }
+
+    #[test]
+    fn log_softmax_is_exact_where_float32_overflows() {
+        let got = log_softmax(&[1000.0, 1000.0]);
+        assert!(got.iter().all(|v| (v + std::f64::consts::LN_2).abs() < 1e-12), "{got:?}");
+        let got = log_softmax(&[f32::MAX, -f32::MAX]);
+        assert!(got[0] == 0.0 && got[1].is_finite(), "{got:?}");
+        let back = Predictions::from_probabilities(&[0.25, 0.75, 0.0], vec![1], 3).unwrap();
+        let (row, _) = back.rows().next().unwrap();
+        let p: Vec<f64> = log_softmax(row).into_iter().map(f64::exp).collect();
+        assert!((p[0] - 0.25).abs() < 1e-7 && (p[1] - 0.75).abs() < 1e-7 && p[2] == 0.0, "{p:?}");
+    }
+
+    #[test]
+    fn of_equal_logits_the_first_wins() {
+        assert_eq!(argmax(&[1.0, 3.0, 3.0]), 1);
+        assert_eq!(argmax(&[0.0, 0.0]), 0);
+    }
 }

@@ -42,7 +42,7 @@ pub fn entropy(log_p: &[f64]) -> f64 {
 }
 
 /// −(1 − p_y) ln p_y − Σ_{c≠y} p_c ln(1 − p_c) of `log_p` = ln p, `[k]` (Song and Mittal 2021,
-/// "Systematic evaluation of privacy risks of machine learning models", eq. 6).
+/// "Systematic evaluation of privacy risks of machine learning models", definition of Mentr).
 ///
 /// 1 − p_c is computed as the sum of the other entries where p_c is the largest, so that a
 /// confidence that rounds to 1 keeps its digits.

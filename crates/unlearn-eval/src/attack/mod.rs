@@ -3,6 +3,8 @@
 pub mod auc;
 pub mod feature;
 mod svc;
+#[cfg(test)]
+mod tests;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +22,7 @@ pub enum Feature {
     Confidence,
     /// −Σ_c p_c ln p_c.
     Entropy,
-    /// The entropy that knows the class (Song and Mittal 2021, eq. 6); see [`ModifiedEntropy`].
+    /// The entropy that knows the class (Song and Mittal 2021); see [`ModifiedEntropy`].
     ModifiedEntropy,
     /// The whole vector p.
     Probabilities,

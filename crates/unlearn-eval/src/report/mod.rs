@@ -3,6 +3,8 @@
 mod csv;
 mod json;
 mod markdown;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
