@@ -90,7 +90,8 @@ fn members_that_are_answered_with_more_confidence_are_found() {
 #[test]
 fn correctness_counts_wrong_answers_when_members_are_answered_better() {
     // Members 4 of 4 right, non-members 1 of 4: the attack takes "right" for "member".
-    let (right, wrong): ((&[f32], usize), (&[f32], usize)) = ((&[1.0, 0.0], 0), (&[1.0, 0.0], 1));
+    let answer: &[f32] = &[1.0, 0.0];
+    let (right, wrong) = ((answer, 0), (answer, 1));
     let members = table(&[right; 4]);
     let non_members = table(&[right, wrong, wrong, wrong]);
     let shadow = Shadow { members: &members, non_members: &non_members };
@@ -161,12 +162,9 @@ fn a_retain_set_smaller_than_the_test_set_shrinks_both_sides_and_says_so() {
 #[test]
 fn data_in_class_order_are_noticed_and_can_be_spread() {
     let mut tables = tables(0.5, 1.0, 0.5);
-    let sorted = |table: &Predictions| {
-        let mut rows: Vec<usize> = (0..table.len()).collect();
-        rows.sort_by_key(|&row| table.labels()[row]);
-        table.select(rows)
-    };
-    tables.retain = sorted(&tables.retain);
+    let mut rows: Vec<usize> = (0..tables.retain.len()).collect();
+    rows.sort_by_key(|&row| tables.retain.labels()[row]);
+    tables.retain = tables.retain.select(rows);
     let note = |config: &EvalConfig| {
         let found = membership_inference(&tables, config).unwrap();
         found.notes.iter().any(|note| note.contains("ordered by class"))
