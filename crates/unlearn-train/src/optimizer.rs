@@ -110,3 +110,6 @@ impl<O: Optimizer> ModuleMapper for StepMapper<'_, O> {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -126,3 +126,6 @@ impl ModuleVisitor for Scaler {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
