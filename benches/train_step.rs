@@ -1,0 +1,128 @@
+//! How many pictures a second does training take in, and does our loop cost anything over a bare
+//! one?
+//!
+//! ResNet-18 at widths 64 and 16, batches of 32 pictures of 32×32, SGD with momentum and weight
+//! decay, on flex. `fit` is the library's loop: it looks at every loss, gradient and running
+//! statistic. `bare` is the shortest loop that Burn allows, with Burn's own optimizer and no look at
+//! anything. The same loader serves both.
+//!
+//! `cargo bench --bench train_step` prints pictures a second (`elem/s`), then `fit` over `bare` from
+//! runs of both in turn, which is steadier than the quotient of two measurements apart.
+//! `benches/peers/train_step.py` asks PyTorch the same.
+#![allow(missing_docs, clippy::print_stdout, clippy::expect_used)]
+
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use burn::module::Module;
+use burn::nn::loss::CrossEntropyLossConfig;
+use burn::optim::decay::WeightDecayConfig;
+use burn::optim::momentum::MomentumConfig;
+use burn::optim::{GradientsParams, SgdConfig};
+use burn::tensor::Device;
+use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use rand::RngExt;
+use unlearn::data::{Dataset, ImageShape, Loader, Normalization, Seed, Stream};
+use unlearn::models::{Classifier, ResNet, ResNetConfig};
+use unlearn::train::{CrossEntropy, FitConfig, OptimizerConfig, Silent, Unconstrained, fit};
+
+const BATCH: usize = 32;
+
+/// Width, and batches a run: enough that what is done once a run does not count.
+const SIZES: [(usize, usize); 2] = [(64, 4), (16, 24)];
+
+fn model(width: usize) -> ResNet {
+    let Normalization { mean, std } = Normalization::cifar10();
+    let mut rng = Seed(1).rng(Stream::Init, 0, 0);
+    ResNetConfig::resnet18(10)
+        .with_width(width)
+        .init(&mean, &std, &Device::flex(), &mut rng)
+        .expect("a network")
+}
+
+fn loader(batches: usize) -> Loader {
+    let shape = ImageShape { channels: 3, height: 32, width: 32 };
+    let n = batches * BATCH;
+    let mut rng = Seed(2).rng(Stream::Synthetic, 0, 0);
+    let images = (0..n * shape.len()).map(|_| rng.random()).collect();
+    let labels = (0..n).map(|i| (i % 10) as u16).collect();
+    let names = (0..10).map(|c| c.to_string()).collect();
+    let dataset =
+        Dataset::new("noise", shape, images, labels, names, Normalization::cifar10()).expect("a data set");
+    let indices: Vec<_> = (0..n).collect();
+    Loader::new(&dataset, &indices, BATCH).expect("a loader").with_shuffle(Seed(3))
+}
+
+/// One epoch by the library.
+fn ours(model: &ResNet, loader: &Loader) -> ResNet {
+    let config = FitConfig::new(1, 0.01, OptimizerConfig::sgd(0.9, 5e-4));
+    let objective = CrossEntropy { label_smoothing: 0.0 };
+    fit(model.clone(), loader, &objective, &Unconstrained, &config, &mut Silent).expect("a finite run").model
+}
+
+/// One epoch by hand.
+fn bare(model: &ResNet, loader: &Loader) -> ResNet {
+    let device = Device::flex().autodiff();
+    let mut model = model.valid().train();
+    let mut optimizer = SgdConfig::new()
+        .with_momentum(Some(MomentumConfig::new().with_momentum(0.9).with_dampening(0.0)))
+        .with_weight_decay(Some(WeightDecayConfig::new(5e-4)))
+        .init();
+    let objective = CrossEntropyLossConfig::new().init(&device);
+    for batch in loader.epoch(0) {
+        let batch = batch.to_device(&device);
+        let loss = objective.forward(model.forward(batch.images), batch.targets);
+        let gradients = GradientsParams::from_grads(loss.backward(), &model);
+        model = optimizer.step(0.01, model, gradients);
+    }
+    model.valid()
+}
+
+fn throughput(c: &mut Criterion) {
+    for (width, batches) in SIZES {
+        let (model, loader) = (model(width), loader(batches));
+        let mut group = c.benchmark_group(format!("train_step/resnet18-w{width}/batch{BATCH}/flex"));
+        group.sampling_mode(SamplingMode::Flat).sample_size(10);
+        group.warm_up_time(Duration::from_secs(2)).measurement_time(Duration::from_secs(20));
+        group.throughput(Throughput::Elements((batches * BATCH) as u64));
+        group.bench_function("fit", |b| b.iter(|| black_box(ours(&model, &loader))));
+        group.bench_function("bare", |b| b.iter(|| black_box(bare(&model, &loader))));
+        group.finish();
+    }
+}
+
+/// The median of `fit / bare` over runs in turn, each pair in the other order than the last.
+fn overhead(_: &mut Criterion) {
+    // Without `--bench` (under `cargo test`) everything runs once, to show that it does.
+    let pairs = if std::env::args().any(|a| a == "--bench") { 9 } else { 1 };
+    for (width, batches) in SIZES {
+        let (model, loader) = (model(width), loader(batches));
+        let time = |run: fn(&ResNet, &Loader) -> ResNet| {
+            let began = Instant::now();
+            black_box(run(&model, &loader));
+            began.elapsed().as_secs_f64()
+        };
+        let mut ratios: Vec<f64> = (0..pairs)
+            .map(|pair| {
+                let (a, b) = if pair % 2 == 0 {
+                    let a = time(ours);
+                    (a, time(bare))
+                } else {
+                    let b = time(bare);
+                    (time(ours), b)
+                };
+                a / b
+            })
+            .collect();
+        ratios.sort_by(f64::total_cmp);
+        println!(
+            "train_step/resnet18-w{width}/batch{BATCH}/flex: fit takes {:.3} of bare (median of {pairs} pairs, {:.3} to {:.3})",
+            ratios[pairs / 2],
+            ratios[0],
+            ratios[pairs - 1],
+        );
+    }
+}
+
+criterion_group!(benches, throughput, overhead);
+criterion_main!(benches);
