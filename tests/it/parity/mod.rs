@@ -1,5 +1,6 @@
 //! Agreement with numbers that other software gave. Sizes come from `spec.json`.
 
 mod checkpoint;
+mod curvature;
 mod mia;
 mod resnet;

@@ -18,12 +18,12 @@ pub(super) fn fresh(spec: &ResNetSpec, device: &Device) -> ResNet {
     config.init(&[0.0; 3], &[1.0; 3], device, &mut Seed(99).rng(Stream::Init, 0, 0)).unwrap()
 }
 
-fn loaded(goldens: &Goldens, device: &Device) -> ResNet {
+pub(super) fn loaded(goldens: &Goldens, device: &Device) -> ResNet {
     let state = StateDict::read_safetensors(goldens.path("resnet.safetensors")).unwrap();
     state.load_into(fresh(&goldens.resnet(), device)).unwrap()
 }
 
-fn images(x: &Array, device: &Device) -> Tensor<4> {
+pub(super) fn images(x: &Array, device: &Device) -> Tensor<4> {
     let shape: [usize; 4] = x.shape.clone().try_into().unwrap();
     Tensor::from_data(TensorData::new(x.f32(), shape), device)
 }
@@ -46,7 +46,7 @@ fn cross_entropy(logits: Tensor<2>, y: Tensor<1, Int>) -> Tensor<1> {
 
 /// A tree of Burn paths under PyTorch's names and in its layouts: the tree is written into a copy
 /// of the model, of which the state dict is taken.
-fn on_disk(tree: &ParamTree, model: &ResNet) -> StateDict {
+pub(super) fn on_disk(tree: &ParamTree, model: &ResNet) -> StateDict {
     StateDict::of(&tree.write_into(model).unwrap()).unwrap()
 }
 
