@@ -125,3 +125,6 @@ pub fn parameters<M: Module>(module: &M) -> Vec<ParamInfo> {
 pub fn paths_by_id<M: Module>(module: &M) -> BTreeMap<u64, ParamPath> {
     parameters(module).into_iter().filter(|p| p.trainable).map(|p| (p.id.val(), p.path)).collect()
 }
+
+#[cfg(test)]
+mod tests;

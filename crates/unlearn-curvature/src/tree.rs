@@ -326,3 +326,6 @@ impl ModuleMapper for ValueWriter<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

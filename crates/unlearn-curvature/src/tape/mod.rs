@@ -132,3 +132,6 @@ impl dyn Tape + '_ {
 }
 
 pub use value::AnyVar as ErasedVar;
+
+#[cfg(test)]
+mod tests;

@@ -87,3 +87,6 @@ pub fn write(path: impl AsRef<Path>, state: &StateDict, metadata: &Metadata) -> 
     state.check_finite()?;
     file::write_whole(path.as_ref(), |out| safetensors::encode(out, state, metadata))
 }
+
+#[cfg(test)]
+mod tests;
