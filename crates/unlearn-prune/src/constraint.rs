@@ -25,6 +25,7 @@ pub struct MaskConstraint {
     /// By path, flat `[n]` on the plain device of the parameter: `true` is pruned. Parameters of
     /// which nothing is pruned have no entry.
     pruned: BTreeMap<ParamPath, Tensor<1, Bool>>,
+    fingerprint: String,
 }
 
 impl MaskConstraint {
@@ -32,7 +33,7 @@ impl MaskConstraint {
     pub(crate) fn new<M: Module>(set: &MaskSet, model: &M) -> Self {
         let mut upload = Upload { tracker: PathTracker::default(), set, pruned: BTreeMap::new() };
         model.visit(&mut upload);
-        Self { pruned: upload.pruned }
+        Self { pruned: upload.pruned, fingerprint: set.fingerprint() }
     }
 }
 
@@ -45,6 +46,10 @@ impl<M: Module> Constraint<M> for MaskConstraint {
 
     fn project(&self, model: M) -> M {
         model.map(&mut FillWeights { tracker: PathTracker::default(), constraint: self })
+    }
+
+    fn describe(&self) -> String {
+        format!("mask(sha256={})", self.fingerprint)
     }
 }
 

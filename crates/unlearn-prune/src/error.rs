@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use unlearn_curvature::CurvatureError;
 use unlearn_data::DataError;
+use unlearn_models::CheckpointError;
 use unlearn_train::TrainError;
 
 /// Errors of this crate. Each names the field, layer or file, what was got, what was expected and
@@ -118,6 +119,18 @@ pub enum PruneError {
         /// What to do.
         mend: String,
     },
+    /// A directory holds another run than the one that is asked for.
+    #[error("{}: {got}; expected {expected}. {mend}", path.display())]
+    OtherRun {
+        /// The file that says so.
+        path: PathBuf,
+        /// What was found.
+        got: String,
+        /// What was expected.
+        expected: String,
+        /// What to do.
+        mend: String,
+    },
     /// A file cannot be read or written.
     #[error("{}: {reason}; check that the folder exists and may be written", path.display())]
     Io {
@@ -135,6 +148,9 @@ pub enum PruneError {
     /// Parameter trees did not agree.
     #[error(transparent)]
     Curvature(#[from] CurvatureError),
+    /// A checkpoint said no.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// Training said no.
     #[error(transparent)]
     Train(#[from] TrainError),
@@ -164,10 +180,12 @@ impl PruneError {
             Self::MaskName { .. } => "E_MASK_NAME",
             Self::MaskShape { .. } => "E_MASK_SHAPE",
             Self::MaskFile { .. } => "E_MASK_FILE",
+            Self::OtherRun { .. } => "E_RESUME_CONFIG",
             Self::Io { .. } => "E_IO",
             Self::Read { .. } => "E_DEVICE",
             Self::Curvature(_) => "E_CURVATURE",
-            Self::Train(_) => "E_TRAIN",
+            Self::Checkpoint(error) => error.code(),
+            Self::Train(error) => error.code(),
             Self::Data(error) => error.code(),
         }
     }

@@ -28,19 +28,25 @@
 pub mod constraint;
 mod edit;
 pub mod error;
+pub mod iterative;
 pub mod mask;
 mod mask_file;
 pub mod one_shot;
 pub mod prunable;
 pub mod report;
+pub mod rewind;
 pub mod score;
 pub mod select;
+#[cfg(test)]
+mod tests;
 
 pub use constraint::MaskConstraint;
 pub use error::PruneError;
+pub use iterative::{IterativeConfig, IterativeRun, RetrainLength, Round, RoundRecord, iterative};
 pub use mask::{Mask, MaskSet};
 pub use one_shot::{PruneConfig, one_shot};
 pub use prunable::{Prunable, PrunableRule};
 pub use report::{LayerSparsity, SparsityReport};
+pub use rewind::Rewind;
 pub use score::{Grasp, Magnitude, Random, Score, Scores, ScoringData, Snip, SynFlow};
 pub use select::{EmptyLayers, Scope};

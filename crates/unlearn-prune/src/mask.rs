@@ -1,11 +1,14 @@
 //! Which weights a pruned network keeps.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use burn::Tensor;
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Bool, TensorData};
+use sha2::{Digest as _, Sha256};
 use unlearn_curvature::{ParamPath, PathTracker, parameters};
+use unlearn_models::checkpoint::MaskMap;
 
 use crate::{MaskConstraint, PruneError, SparsityReport};
 
@@ -51,6 +54,12 @@ impl Mask {
         share(self.kept(), self.total())
     }
 
+    /// Eight weights a byte, least significant bit first; bits past the end are zero.
+    pub(crate) fn packed(&self) -> Vec<u8> {
+        let byte = |bits: &[bool]| bits.iter().enumerate().fold(0, |b, (i, &k)| b | (u8::from(k) << i));
+        self.keep.chunks(8).map(byte).collect()
+    }
+
     pub(crate) fn keep_mut(&mut self) -> &mut [bool] {
         &mut self.keep
     }
@@ -86,6 +95,20 @@ impl MaskSet {
         }
         self.masks.insert(path, Mask { shape, keep });
         Ok(())
+    }
+
+    /// The masks of a PyTorch checkpoint (`X_mask` beside `X_orig`, as `torch.nn.utils.prune` leaves
+    /// them), brought to the paths and layouts of `model`.
+    ///
+    /// # Errors
+    /// [`PruneError::Checkpoint`] when a mask is for a parameter that the model does not have, or
+    /// of another shape.
+    pub fn from_torch<M: Module>(masks: &MaskMap, model: &M) -> Result<Self, PruneError> {
+        let mut set = Self::new();
+        for (path, mask) in masks.for_module(model)? {
+            set.insert(path, mask.shape, mask.keep)?;
+        }
+        Ok(set)
     }
 
     /// The mask of the parameter at `path`.
@@ -125,6 +148,24 @@ impl MaskSet {
     /// Share of pruned weights among those that have a mask, 0–1.
     pub fn sparsity(&self) -> f64 {
         share(self.kept(), self.total())
+    }
+
+    /// SHA-256 of the content (paths, shapes, bits), in lower-case hexadecimal.
+    pub fn fingerprint(&self) -> String {
+        let mut hash = Sha256::new();
+        hash.update(b"unlearn/mask/v1");
+        let number = |hash: &mut Sha256, n: usize| hash.update((n as u64).to_le_bytes());
+        for (path, mask) in &self.masks {
+            number(&mut hash, path.as_str().len());
+            hash.update(path.as_str());
+            number(&mut hash, mask.shape.len());
+            mask.shape.iter().for_each(|&d| number(&mut hash, d));
+            hash.update(mask.packed());
+        }
+        hash.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
+            let _ = write!(text, "{byte:02x}");
+            text
+        })
     }
 
     /// The mask that keeps what both keep. A parameter that only one of them masks is masked by

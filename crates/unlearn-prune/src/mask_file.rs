@@ -14,7 +14,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
-use crate::{Mask, MaskSet, PruneError};
+use crate::{MaskSet, PruneError};
 
 const KEY: &str = "unlearn.mask";
 const VERSION: u32 = 1;
@@ -44,11 +44,7 @@ impl MaskSet {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), PruneError> {
         let path = path.as_ref();
         let io = |reason: String| PruneError::Io { path: path.to_owned(), reason };
-        let bytes = self.to_bytes().map_err(io)?;
-        let (scratch, mut file) = AtomicFile::create(path).map_err(|e| io(e.to_string()))?;
-        file.write_all(&bytes).and_then(|()| file.sync_all()).map_err(|e| io(e.to_string()))?;
-        drop(file);
-        scratch.commit().map_err(|e| io(e.to_string()))
+        write_whole(path, &self.to_bytes().map_err(io)?)
     }
 
     /// Reads what [`save`](Self::save) wrote.
@@ -73,7 +69,7 @@ impl MaskSet {
             .map(|(path, mask)| (path.to_string(), Entry { shape: mask.shape().to_vec(), kept: mask.kept() }))
             .collect();
         let header = serde_json::to_string(&Header { version: VERSION, masks }).map_err(|e| e.to_string())?;
-        let packed: Vec<_> = self.iter().map(|(path, mask)| (path.as_str(), pack(mask))).collect();
+        let packed: Vec<_> = self.iter().map(|(path, mask)| (path.as_str(), mask.packed())).collect();
         let views: Vec<_> = packed
             .iter()
             .map(|(path, bits)| Ok((*path, TensorView::new(Dtype::U8, vec![bits.len()], bits)?)))
@@ -140,6 +136,15 @@ impl MaskSet {
     }
 }
 
+/// Writes a file so that there is either the old one or the new one, whole.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), PruneError> {
+    let io = |reason: String| PruneError::Io { path: path.to_owned(), reason };
+    let (scratch, mut file) = AtomicFile::create(path).map_err(|e| io(e.to_string()))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| io(e.to_string()))?;
+    drop(file);
+    scratch.commit().map_err(|e| io(e.to_string()))
+}
+
 fn damaged(path: &Path, got: impl Into<String>, expected: impl Into<String>) -> PruneError {
     PruneError::MaskFile {
         path: path.to_owned(),
@@ -147,11 +152,6 @@ fn damaged(path: &Path, got: impl Into<String>, expected: impl Into<String>) -> 
         expected: expected.into(),
         mend: "The file is damaged or of another kind: write it again".into(),
     }
-}
-
-fn pack(mask: &Mask) -> Vec<u8> {
-    let byte = |bits: &[bool]| bits.iter().enumerate().fold(0, |byte, (i, &k)| byte | (u8::from(k) << i));
-    mask.keep().chunks(8).map(byte).collect()
 }
 
 /// `None` when a bit past the end is set.

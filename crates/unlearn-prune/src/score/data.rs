@@ -87,6 +87,24 @@ impl ScoringData {
         self.batches.iter().map(HostBatch::len).sum()
     }
 
+    /// The same samples in batches of at most `size`.
+    pub(super) fn pieces(&self, size: usize) -> Result<Self, PruneError> {
+        let mut pieces = Vec::new();
+        for batch in &self.batches {
+            let pixels = batch.shape.len();
+            for start in (0..batch.len()).step_by(size) {
+                let end = (start + size).min(batch.len());
+                pieces.push(HostBatch {
+                    pixels: batch.pixels[start * pixels..end * pixels].to_vec(),
+                    shape: batch.shape,
+                    labels: batch.labels[start..end].to_vec(),
+                    indices: batch.indices[start..end].to_vec(),
+                });
+            }
+        }
+        Self::of(pieces)
+    }
+
     /// Checks the labels against a model's number of classes: a bad one would read out of bounds
     /// on a GPU.
     pub(super) fn check(&self, classes: usize) -> Result<(), PruneError> {

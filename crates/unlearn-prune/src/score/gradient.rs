@@ -37,10 +37,10 @@ impl Precision {
         let has_double = device.supports_dtype(DType::F64);
         match self {
             Self::Double if !has_double => Err(PruneError::Config {
-                field: "precision",
-                got: "double".into(),
-                expected: "single or auto on this device, which has no float64".into(),
-                mend: "choose one of them".into(),
+                field: "type of the score",
+                got: "float64".into(),
+                expected: "one that the model's device has".into(),
+                mend: "score on a device with float64 (the CPU backends have it), or by another score".into(),
             }),
             Self::Auto if has_double && model.taped().is_some() => Ok(Some(DType::F64)),
             Self::Double => Ok(Some(DType::F64)),
@@ -98,7 +98,7 @@ impl<M: Classifier> Probe<M> {
     ) -> Result<ParamTree, PruneError> {
         let mut sum: Option<ParamTree> = None;
         for batch in data.batches(&self.device) {
-            let gradient = self.gradient(cross_entropy_sum(self.logits(&batch), &batch, temperature));
+            let gradient = self.sum_gradient(&batch, temperature);
             sum = Some(match sum {
                 None => gradient,
                 Some(sum) => sum.add(&gradient)?,
@@ -107,8 +107,10 @@ impl<M: Classifier> Probe<M> {
         Ok(sum.unwrap_or_default().scale(1.0 / data.num_samples() as f64))
     }
 
-    fn logits(&self, batch: &Batch) -> Tensor<2> {
-        self.model.forward(self.cast(batch.images.clone()))
+    /// Gradient of the summed cross-entropy of `logits / temperature` over one batch.
+    pub(super) fn sum_gradient(&self, batch: &Batch, temperature: f64) -> ParamTree {
+        let logits = self.model.forward(self.cast(batch.images.clone()));
+        self.gradient(cross_entropy_sum(logits, batch, temperature))
     }
 
     /// Gradient of a loss of this copy, by path.

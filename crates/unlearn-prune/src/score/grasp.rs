@@ -5,13 +5,18 @@
 //! weights with the *largest* S go. [`Score`] ranks the other way round, so a weight is worth −S.
 //!
 //! # The Hessian product
-//! Burn differentiates once, so Hg is a central difference of gradients,
-//! (∇L(w + εg) − ∇L(w − εg)) / 2ε, along the direction itself, with ε = δ‖w‖/‖g‖: δ is how far the
-//! weights move, relative to their norm. Truncation errs by O(δ²), and by O(δ) for each ReLU that
-//! switches on the way; rounding errs by O(u/δ) with u the type's unit. Float32 leaves a poor
-//! compromise, so the default computes in float64 where it can, with δ = 10⁻⁶ (both errors then
-//! vanish beside float32), and takes δ = 2·10⁻³ in float32.
+//! Burn differentiates once, so Hg is a difference of gradients along g. Two things spoil it: each
+//! ReLU that switches on the way adds the whole jump of the gradient divided by the step, which for
+//! logits / 200 is thousands of times larger than Hg itself, and rounding grows with one over the
+//! step. Hence
+//!
+//! * float64, so that the step can be tiny: the weights move by 3·10⁻¹¹ of their norm;
+//! * the median of three neighbouring intervals, weight by weight, so that one with a switch in it is
+//!   outvoted; and few samples at a time, so that switches are rare.
+//!
+//! In float32 no step gives a usable product, so a device without float64 is an error.
 
+use burn::Tensor;
 use serde::{Deserialize, Serialize};
 use unlearn_curvature::{ParamInfo, ParamTree};
 use unlearn_models::Classifier;
@@ -20,9 +25,12 @@ use super::gradient::{Precision, Probe, to_scores};
 use super::{Score, Scores, ScoringData};
 use crate::PruneError;
 
-/// Relative length of the step, by type.
-const STEP_DOUBLE: f64 = 1e-6;
-const STEP_SINGLE: f64 = 2e-3;
+/// Length of one interval, relative to the norm of the weights.
+const STEP: f64 = 3e-11;
+/// Ends of the three intervals, in steps.
+const ENDS: [f64; 4] = [-1.5, -0.5, 0.5, 1.5];
+/// Samples whose product is taken at a time.
+const PIECE: usize = 8;
 
 /// How the values are ranked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -37,6 +45,9 @@ pub enum GraspRanking {
 
 /// A weight is worth w · (Hg), with g and H of the mean cross-entropy of logits / temperature over
 /// `data`, with respect to the prunable weights, batch norms and dropout in inference mode.
+///
+/// It is computed in float64: the device must have it, and the model may bring no float32 constants
+/// of its own.
 #[derive(Debug, Clone)]
 pub struct Grasp {
     /// The samples; the paper takes 10 a class ([`ScoringData::per_class`]).
@@ -45,22 +56,20 @@ pub struct Grasp {
     pub temperature: f64,
     /// How the values are ranked.
     pub ranking: GraspRanking,
-    /// In which type it is computed.
-    pub precision: Precision,
 }
 
 impl Grasp {
     /// The paper's score over `data`.
     pub fn new(data: ScoringData) -> Self {
-        Self { data, temperature: 200.0, ranking: GraspRanking::Paper, precision: Precision::Auto }
+        Self { data, temperature: 200.0, ranking: GraspRanking::Paper }
     }
 
     /// w · (Hg), by path.
     fn product<M: Classifier>(&self, model: &M, prunable: &[ParamInfo]) -> Result<ParamTree, PruneError> {
-        let dtype = self.precision.cast(model)?;
-        let probe = Probe::new(model, prunable, dtype)?;
+        let probe = Probe::new(model, prunable, Precision::Double.cast(model)?)?;
         let weights = probe.weights();
-        let gradient = probe.mean_gradient(&self.data, self.temperature)?;
+        let pieces = self.data.pieces(PIECE)?;
+        let gradient = probe.mean_gradient(&pieces, self.temperature)?;
         let norm = |tree: &ParamTree| tree.dot(tree).map(f64::sqrt);
         let (size, slope) = (norm(&weights)?, norm(&gradient)?);
         if !size.is_finite() || !slope.is_finite() {
@@ -73,14 +82,23 @@ impl Grasp {
         if size == 0.0 || slope == 0.0 {
             return Ok(weights.zeros_like());
         }
-        let step = if dtype.is_some() { STEP_DOUBLE } else { STEP_SINGLE } * size / slope;
-        let gradient_at = |step: f64| {
-            let moved = weights.zip(&gradient, |w, g| w + g.mul_scalar(step))?;
-            let probe = probe.with_model(|model| Ok(moved.write_into(model)?))?;
-            probe.mean_gradient(&self.data, self.temperature)
+        let step = STEP * size / slope;
+        let moved = |end: f64| {
+            let weights = weights.zip(&gradient, |w, g| w + g.mul_scalar(end * step))?;
+            probe.with_model(|model| Ok(weights.write_into(model)?))
         };
-        let change = gradient_at(step)?.sub(&gradient_at(-step)?)?;
-        Ok(weights.zip(&change, |w, d| w * d.div_scalar(2.0 * step))?)
+        let ends = [moved(ENDS[0])?, moved(ENDS[1])?, moved(ENDS[2])?, moved(ENDS[3])?];
+        let mut sum = weights.zeros_like();
+        for batch in pieces.batches(&probe.device) {
+            let [a, b, c, d] = ends.each_ref().map(|end| end.sum_gradient(&batch, self.temperature));
+            let (x, y, z) = (b.sub(&a)?, c.sub(&b)?, d.sub(&c)?);
+            let low = x.zip(&y, Tensor::min_pair)?;
+            let high = x.zip(&y, Tensor::max_pair)?;
+            // The median of three: max(min(x, y), min(max(x, y), z)).
+            sum = sum.add(&low.zip(&high.zip(&z, Tensor::min_pair)?, Tensor::max_pair)?)?;
+        }
+        let change = sum.scale(1.0 / (step * self.data.num_samples() as f64));
+        Ok(weights.zip(&change, Tensor::mul)?)
     }
 }
 
