@@ -1,12 +1,15 @@
 //! Values shaped like a module's parameters: gradients, Fisher diagonals, update directions.
 
+mod transfer;
+
 use std::collections::BTreeMap;
 
 use burn::Tensor;
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, TensorData};
 
+use self::transfer::{GradientReader, ValueReader, ValueWriter};
 use crate::CurvatureError;
 use crate::path::{ParamPath, PathTracker};
 
@@ -249,82 +252,6 @@ impl ParamTree {
 pub(crate) fn read(values: Tensor<1>) -> Result<Vec<f32>, CurvatureError> {
     let data = values.try_into_data().map_err(|e| CurvatureError::Read { reason: e.to_string() })?;
     data.try_into_vec_as::<f32>().map_err(|e| CurvatureError::Read { reason: format!("{e:?}") })
-}
-
-struct ValueReader {
-    tracker: PathTracker,
-    tree: ParamTree,
-}
-
-impl ModuleVisitor for ValueReader {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.tracker.enter(name, container_type);
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.tracker.exit();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if !param.is_require_grad() {
-            return;
-        }
-        let value = param.val().inner();
-        let shape = value.dims().to_vec();
-        let n: usize = shape.iter().product();
-        self.tree.leaves.insert(self.tracker.path(), Leaf { shape, values: value.reshape([n]) });
-    }
-}
-
-struct GradientReader<'a> {
-    tracker: PathTracker,
-    gradients: &'a GradientsParams,
-    tree: ParamTree,
-}
-
-impl ModuleVisitor for GradientReader<'_> {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.tracker.enter(name, container_type);
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.tracker.exit();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if !param.is_require_grad() {
-            return;
-        }
-        let value = match self.gradients.get::<D>(param.id) {
-            Some(gradient) => gradient,
-            None => param.val().inner().zeros_like(),
-        };
-        let shape = value.dims().to_vec();
-        let n: usize = shape.iter().product();
-        self.tree.leaves.insert(self.tracker.path(), Leaf { shape, values: value.reshape([n]) });
-    }
-}
-
-struct ValueWriter<'a> {
-    tracker: PathTracker,
-    tree: &'a ParamTree,
-}
-
-impl ModuleMapper for ValueWriter<'_> {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.tracker.enter(name, container_type);
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.tracker.exit();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match self.tree.leaves.get(&self.tracker.path()) {
-            None => param,
-            Some(leaf) => param.map(|old| leaf.values.clone().to_device(&old.device()).reshape(old.shape())),
-        }
-    }
 }
 
 #[cfg(test)]

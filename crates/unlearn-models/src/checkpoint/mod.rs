@@ -15,6 +15,7 @@ mod names;
 mod safetensors;
 mod state;
 mod torch;
+mod transfer;
 
 use std::path::Path;
 

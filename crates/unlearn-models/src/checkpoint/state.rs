@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::Path;
 
-use burn::Tensor;
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Bool, Int, TensorData};
+use burn::module::Module;
+use burn::tensor::TensorData;
 use sha2::{Digest, Sha256};
-use unlearn_curvature::{ParamInfo, ParamPath, PathTracker};
+use unlearn_curvature::ParamInfo;
 
 use super::names::{Layout, OnDisk, is_batch_counter, transpose};
+use super::transfer::{Reader, Writer};
 use super::{CheckpointError, Metadata, Mismatch};
 use crate::nearest::nearest;
 
@@ -54,7 +54,7 @@ impl StateDict {
     /// [`CheckpointError::Duplicate`] when two parameters have one name on disk,
     /// [`CheckpointError::Device`] when the device cannot give a tensor.
     pub fn of<M: Module>(module: &M) -> Result<Self, CheckpointError> {
-        let mut reader = Reader { tracker: PathTracker::default(), state: Self::new(), error: None };
+        let mut reader = Reader::default();
         module.valid().visit(&mut reader);
         match reader.error {
             Some(error) => Err(error),
@@ -96,7 +96,7 @@ impl StateDict {
             values.insert(info.path, TensorData::new(data, info.shape));
         }
         let trains = module.devices().iter().any(burn::tensor::Device::is_autodiff);
-        let mut writer = Writer { tracker: PathTracker::default(), values };
+        let mut writer = Writer::new(values);
         let loaded = module.valid().map(&mut writer);
         Ok(if trains { loaded.train() } else { loaded })
     }
@@ -252,88 +252,5 @@ impl StateDict {
     pub fn read_torch(path: impl AsRef<Path>) -> Result<Self, CheckpointError> {
         let limits = super::Limits::default();
         Ok(super::torch::read(path.as_ref(), limits)?.state)
-    }
-}
-
-struct Reader {
-    tracker: PathTracker,
-    state: StateDict,
-    error: Option<CheckpointError>,
-}
-
-impl Reader {
-    fn take<const D: usize>(&mut self, param: &Param<Tensor<D>>) -> Result<(), CheckpointError> {
-        let path = self.tracker.path();
-        let failed =
-            |reason: String| CheckpointError::Device { path: self.tracker.path().to_string(), reason };
-        let data = param.val().try_into_data().map_err(|e| failed(e.to_string()))?;
-        let values = data.try_into_vec_as::<f32>().map_err(|e| failed(format!("{e:?}")))?;
-        let layer = self.tracker.container();
-        let info = ParamInfo {
-            path,
-            id: param.id,
-            shape: param.lazy_shape().to_vec(),
-            layer: layer.strip_prefix("Struct:").unwrap_or(layer).to_owned(),
-            trainable: false,
-        };
-        let OnDisk { name, shape, layout } = OnDisk::of(&info);
-        let values = match layout {
-            Layout::Same => values,
-            Layout::Transposed => transpose(&values, info.shape[0], info.shape[1]),
-        };
-        self.state.insert(name, HostTensor { shape, values })
-    }
-
-    fn refuse(&mut self, got: &'static str) {
-        let path = self.tracker.path().to_string();
-        self.error.get_or_insert(CheckpointError::Unsupported { path, got });
-    }
-}
-
-impl ModuleVisitor for Reader {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.tracker.enter(name, container_type);
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.tracker.exit();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.error.is_none()
-            && let Err(error) = self.take(param)
-        {
-            self.error = Some(error);
-        }
-    }
-
-    fn visit_int<const D: usize>(&mut self, _: &Param<Tensor<D, Int>>) {
-        self.refuse("integers");
-    }
-
-    fn visit_bool<const D: usize>(&mut self, _: &Param<Tensor<D, Bool>>) {
-        self.refuse("truth values");
-    }
-}
-
-struct Writer {
-    tracker: PathTracker,
-    values: BTreeMap<ParamPath, TensorData>,
-}
-
-impl ModuleMapper for Writer {
-    fn enter_module(&mut self, name: &str, container_type: &str) {
-        self.tracker.enter(name, container_type);
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.tracker.exit();
-    }
-
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match self.values.remove(&self.tracker.path()) {
-            None => param,
-            Some(data) => param.map(|old| Tensor::from_data(data, &old.device())),
-        }
     }
 }

@@ -222,3 +222,42 @@ fn unknown_keys_are_refused() {
     let error = ModelConfig::preset("resnet81", 10).unwrap_err().to_string();
     assert!(error.contains("did you mean `resnet18`"), "{error}");
 }
+
+/// Counts what runs.
+#[derive(Default)]
+struct Counting(std::collections::BTreeMap<String, usize>);
+
+impl Tape for Counting {
+    fn run(
+        &mut self,
+        op: unlearn_curvature::tape::Op<'_>,
+        inputs: unlearn_curvature::tape::Inputs,
+    ) -> unlearn_curvature::tape::ErasedVar {
+        let name = format!("{op:?}").split(['(', ' ']).next().unwrap_or_default().to_owned();
+        *self.0.entry(name).or_default() += 1;
+        unlearn_curvature::tape::ErasedVar::untracked(op.compute(inputs.into_values()))
+    }
+}
+
+#[test]
+fn the_whole_network_runs_on_any_tape() {
+    let device = Device::flex();
+    let config = ResNetConfig::resnet18(4).with_width(2).with_stem(Stem::ImageNet);
+    let residual = config.init(&MEAN, &STD, &device, &mut rng(0)).unwrap();
+    let cifar = CifarResNetConfig { width: 2, blocks: 2, classes: 4 };
+    let cifar = cifar.init(&MEAN, &STD, &device, &mut rng(0)).unwrap();
+    let count = |model: &ResNet| {
+        let mut counting = Counting::default();
+        let tape: &mut dyn Tape = &mut counting;
+        let x = tape.constant(images(2, 32));
+        let logits = model.taped().unwrap().forward_on(x, tape).into_value();
+        let same = logits.into_data() == model.forward(images(2, 32)).into_data();
+        assert!(same, "another tape, another result");
+        let mut of = |name: &str| counting.0.remove(name).unwrap_or_default();
+        let counts = ["Conv2d", "BatchNorm", "Relu", "Add", "SubsamplePad", "MaxPool2d"].map(&mut of);
+        assert_eq!(["Normalize", "GlobalAvgPool", "Linear"].map(of), [1, 1, 1]);
+        counts
+    };
+    assert_eq!(count(&residual), [20, 20, 17, 8, 0, 1]);
+    assert_eq!(count(&cifar), [13, 13, 13, 6, 2, 0]);
+}

@@ -2,6 +2,7 @@
 
 mod files;
 mod forge;
+mod random;
 mod safetensors;
 mod state;
 mod torch;
