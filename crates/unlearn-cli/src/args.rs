@@ -4,7 +4,11 @@ use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand};
 
-use crate::command::{completions::CompletionsArgs, recipe::RecipeCommand};
+use crate::command::{
+    completions::CompletionsArgs, demo::DemoArgs, eval::EvalArgs, forget::ForgetArgs, methods::MethodsArgs,
+    prune::PruneArgs, recipe::RecipeCommand, run::RunArgs, train::TrainArgs,
+};
+use crate::run::folder::Place;
 
 /// Machine unlearning for image classifiers: train, prune, forget, and measure the gap to
 /// retraining.
@@ -33,9 +37,23 @@ pub(crate) struct OutputArgs {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Show everything on built-in pictures: train, prune, forget by every method, compare.
+    Demo(DemoArgs),
+    /// Carry out a whole recipe and report.
+    Run(RunArgs),
+    /// Train the original model of a recipe.
+    Train(TrainArgs),
+    /// Prune a trained model and train what is left.
+    Prune(PruneArgs),
+    /// Make a trained model forget.
+    Forget(ForgetArgs),
+    /// Measure what models have forgotten.
+    Eval(EvalArgs),
     /// Look after recipes.
     #[command(subcommand)]
     Recipe(RecipeCommand),
+    /// List the unlearning methods, or print the manual page of one.
+    Methods(MethodsArgs),
     /// Print completions for a shell.
     Completions(CompletionsArgs),
 }
@@ -60,4 +78,21 @@ pub(crate) struct DeviceArgs {
     /// flex, ndarray, wgpu, vulkan or cuda, as far as built in. Nothing else is ever used instead.
     #[arg(long, value_name = "DEVICE", default_value = "flex")]
     pub(crate) device: String,
+}
+
+/// Where one model is made.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct PlaceArgs {
+    /// Folder for the result: DIR/model/model.safetensors and what belongs to it.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Go on with the run in that folder.
+    #[arg(long)]
+    resume: bool,
+}
+
+impl PlaceArgs {
+    pub(crate) fn place(&self) -> Place {
+        Place { out: self.out.clone(), resume: self.resume }
+    }
 }

@@ -11,7 +11,10 @@ mod command;
 mod device;
 mod error;
 mod output;
+mod progress;
 mod recipe;
+mod run;
+mod stop;
 
 use std::process::ExitCode;
 

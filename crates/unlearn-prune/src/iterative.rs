@@ -103,7 +103,7 @@ impl IterativeConfig {
     }
 
     /// A run after a pruning, with the learning rate rewound as far as the weights.
-    fn after_pruning(&self) -> FitConfig {
+    pub fn after_pruning(&self) -> FitConfig {
         let mut fit = self.retrain.as_ref().unwrap_or(&self.fit).clone();
         if let Rewind::Epoch(k) = self.rewind {
             fit.schedule_offset = fit.schedule_offset.saturating_add(k);

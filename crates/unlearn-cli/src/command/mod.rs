@@ -1,15 +1,40 @@
 //! One file a verb.
 
 pub(crate) mod completions;
+pub(crate) mod demo;
+pub(crate) mod eval;
+pub(crate) mod forget;
+pub(crate) mod methods;
+pub(crate) mod prune;
 pub(crate) mod recipe;
+pub(crate) mod run;
+pub(crate) mod train;
 
-use crate::args::{Cli, Command};
+use crate::args::{Cli, Command, DeviceArgs, RecipeArgs};
 use crate::error::Failure;
+use crate::progress::Teller;
+use crate::recipe::Recipe;
+use crate::run::world::{World, with_folder};
+use crate::stop::Stop;
 
 /// Carries out the command line.
 pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
+    let teller = || Ok::<_, Failure>(Teller::new(cli.output.quiet, Stop::listen()?));
     match cli.command {
+        Command::Demo(arguments) => demo::main(&arguments, teller()?),
+        Command::Run(arguments) => run::main(&arguments, teller()?),
+        Command::Train(arguments) => train::main(&arguments, teller()?),
+        Command::Prune(arguments) => prune::main(&arguments, teller()?),
+        Command::Forget(arguments) => forget::main(&arguments, teller()?),
+        Command::Eval(arguments) => eval::main(&arguments, teller()?),
         Command::Recipe(command) => recipe::main(&command),
+        Command::Methods(arguments) => methods::main(&arguments),
         Command::Completions(arguments) => completions::main(&arguments),
     }
+}
+
+/// The world of a recipe on the command line.
+fn world(recipe: &RecipeArgs, device: &DeviceArgs, teller: Teller) -> Result<World, Failure> {
+    let loaded = Recipe::load(&recipe.recipe, &recipe.set)?;
+    World::open(with_folder(loaded, recipe.data.as_ref())?, &device.device, teller)
 }

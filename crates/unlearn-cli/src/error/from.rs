@@ -4,6 +4,8 @@ use unlearn::algos::UnlearnError;
 use unlearn::curvature::CurvatureError;
 use unlearn::data::DataError;
 use unlearn::eval::EvalError;
+use unlearn::models::{CheckpointError, ModelError};
+use unlearn::prune::PruneError;
 use unlearn::train::TrainError;
 
 use super::{Exit, Failure};
@@ -163,6 +165,20 @@ impl From<TrainError> for Failure {
             TrainError::RunDirectory { path, got, expected, mend } => {
                 Self::new("E_OUTDIR", Exit::Environment, path.display().to_string(), got, expected, mend)
             }
+            TrainError::OtherRun { path, differences } => {
+                // Other pictures are another fault than another recipe.
+                let data = differences.iter().all(|d| d.contains("data.t") || d.contains("split "));
+                let (code, exit) =
+                    if data { ("E_DATASET_MISMATCH", Exit::Data) } else { ("E_RESUME_CONFIG", Exit::Usage) };
+                Self::new(
+                    code,
+                    exit,
+                    path.display().to_string(),
+                    differences.join("; "),
+                    "the run that was begun there",
+                    "run with the old recipe, data and device, or choose another folder with --out",
+                )
+            }
             TrainError::Io { path, source } => Self::io(&path, &source),
             TrainError::Read { reason } => Self::new(
                 "E_BACKEND",
@@ -210,7 +226,22 @@ impl From<UnlearnError> for Failure {
                 "finite numbers",
                 mend,
             ),
+            UnlearnError::UnknownHyperparameter { method, got, known, nearest } => Self::new(
+                "E_KEY",
+                Exit::Usage,
+                format!("method {method}: {got}"),
+                format!("the unknown key {got:?}"),
+                format!("one of {known}"),
+                nearest.map_or_else(|| "remove the key".into(), |near| format!("did you mean {near:?}?")),
+            ),
+            UnlearnError::Form { method, reason } => Self::config(
+                format!("method {method}"),
+                reason,
+                "hyperparameters in the form of the method's page",
+                format!("`unlearn methods {method}` prints it"),
+            ),
             UnlearnError::Data(error) => error.into(),
+            UnlearnError::Prune(error) => error.into(),
             UnlearnError::Train(error) => error.into(),
             UnlearnError::Curvature(error) => error.into(),
             other => Self::new(
@@ -291,6 +322,177 @@ impl From<EvalError> for Failure {
                 "a number",
                 "see the message",
             ),
+        }
+    }
+}
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
+        match error {
+            ModelError::Config { field, got, expected, mend } => {
+                Self::config(format!("model.{field}"), got, expected, mend)
+            }
+            ModelError::UnknownName { got, nearest, known } => Self::config(
+                "model.name",
+                format!("{got:?}"),
+                format!("one of {}", known.join(", ")),
+                nearest.map_or_else(|| "use one of these".into(), |near| format!("did you mean {near:?}?")),
+            ),
+            other => Self::config("model", other.to_string(), "a model", "correct its description"),
+        }
+    }
+}
+
+impl From<CheckpointError> for Failure {
+    fn from(error: CheckpointError) -> Self {
+        let code = error.code();
+        let make = |place: String, got: String, expected: String, mend: &str| {
+            Self::new(code, Exit::Checkpoint, place, got, expected, mend)
+        };
+        match error {
+            CheckpointError::Io { path, source, .. } => Self::io(&path, &source),
+            CheckpointError::NotAFile { path, got } => make(
+                path.display().to_string(),
+                got.into(),
+                "a regular file".into(),
+                "name the checkpoint file itself",
+            ),
+            CheckpointError::TooLarge { path, what, got, limit, mend } => make(
+                path.display().to_string(),
+                format!("a file that {what} {got} bytes"),
+                format!("at most {limit} bytes"),
+                mend,
+            ),
+            CheckpointError::Format { path, got, expected, mend } => {
+                make(path.display().to_string(), got, expected.into(), mend)
+            }
+            CheckpointError::ElementType { path, name, got } => make(
+                format!("{}: tensor {name}", path.display()),
+                got,
+                "float32, float64, float16 or bfloat16".into(),
+                "convert the tensor where it was written",
+            ),
+            CheckpointError::Duplicate { name } => make(
+                format!("tensor {name}"),
+                "the name more than once".into(),
+                "each name once".into(),
+                "write the checkpoint anew",
+            ),
+            CheckpointError::Length { name, got, shape } => make(
+                format!("tensor {name}"),
+                format!("{got} values"),
+                format!("{} for shape {shape:?}", shape.iter().product::<usize>()),
+                "write the checkpoint anew",
+            ),
+            CheckpointError::Mismatch(mismatch) => make(
+                "checkpoint".into(),
+                mismatch.to_string(),
+                "every tensor of the model, of its shape, and no other".into(),
+                "choose the model that it was made from ([model] of the recipe)",
+            ),
+            CheckpointError::NonFinite { tensors } => make(
+                "checkpoint".into(),
+                format!("NaN or infinite values in {}", some_of(&tensors)),
+                "finite values".into(),
+                "use the last finite checkpoint",
+            ),
+            CheckpointError::Unsupported { path, got } => make(
+                format!("parameter {path}"),
+                got.into(),
+                "float parameters".into(),
+                "mark the field `#[module(skip)]` or make it a float tensor",
+            ),
+            CheckpointError::Metadata { key, reason } => make(
+                format!("metadata {key}"),
+                reason,
+                "what this version writes there".into(),
+                "write the checkpoint anew",
+            ),
+            other => Self::new(
+                code,
+                Exit::Internal,
+                "checkpoint",
+                other.to_string(),
+                "a checkpoint",
+                "run again with --resume; if it happens again, try another device",
+            ),
+        }
+    }
+}
+
+/// The first tensors of a list, with their counts.
+fn some_of(tensors: &[(String, usize)]) -> String {
+    const SHOWN: usize = 20;
+    let mut text: Vec<String> =
+        tensors.iter().take(SHOWN).map(|(n, count)| format!("{n} ({count})")).collect();
+    if tensors.len() > SHOWN {
+        text.push(format!("and {} more", tensors.len() - SHOWN));
+    }
+    text.join(", ")
+}
+
+impl From<PruneError> for Failure {
+    fn from(error: PruneError) -> Self {
+        let code = error.code();
+        match error {
+            PruneError::Rate { got } => Self::new(
+                code,
+                Exit::Usage,
+                "pruning rate",
+                got.to_string(),
+                "a share above 0 and below 1",
+                "give the share of the remaining weights to remove: 0.95 leaves 5 %",
+            ),
+            PruneError::Config { field, got, expected, mend } => Self::config(field, got, expected, mend),
+            PruneError::LayerEmpty { path, total, others } => Self::new(
+                code,
+                Exit::Usage,
+                format!("layer {path}"),
+                format!("a mask that removes all its {total} weights ({others} other layers too)"),
+                "at least one weight a layer",
+                "lower the rate, choose scope \"per-layer\", exclude the layer, or set empty_layers = \"allow\"",
+            ),
+            PruneError::MaskName { .. } | PruneError::MaskShape { .. } => Self::new(
+                code,
+                Exit::Checkpoint,
+                "mask",
+                error.to_string(),
+                "a mask of this model",
+                "use the mask with the model that it was made for",
+            ),
+            PruneError::MaskFile { path, got, expected, mend } => {
+                Self::new(code, Exit::Checkpoint, path.display().to_string(), got, expected, mend)
+            }
+            PruneError::Io { path, reason } => Self::new(
+                code,
+                Exit::Environment,
+                path.display().to_string(),
+                reason,
+                "a file or folder that can be used",
+                "check the path and the disk, then run again with --resume",
+            ),
+            PruneError::NonFinite { path, count, mend } => Self::new(
+                code,
+                Exit::Diverged,
+                format!("scores of {path}"),
+                format!("{count} that are not finite"),
+                "finite scores",
+                mend,
+            ),
+            PruneError::NothingPrunable { .. } | PruneError::Pattern { .. } => Self::new(
+                code,
+                Exit::Usage,
+                "pruning.prunable",
+                error.to_string(),
+                "a rule and patterns that select weights of the model",
+                "correct the rule or the patterns",
+            ),
+            PruneError::Curvature(error) => error.into(),
+            PruneError::Train(error) => error.into(),
+            PruneError::Data(error) => error.into(),
+            other => {
+                Self::new(code, Exit::Internal, "pruning", other.to_string(), "a mask", "see the message")
+            }
         }
     }
 }

@@ -5,22 +5,20 @@
 //! ```
 
 mod method;
-mod model;
 mod schema;
 mod source;
 mod validate;
 
 use std::path::Path;
 
-use serde::Deserialize;
 use toml::Value;
 
 use crate::error::{Exit, Failure, nearest};
 
 pub(crate) use method::MethodConfig;
-pub(crate) use model::ModelConfig;
 pub(crate) use schema::{
-    DataConfig, DataKind, NetworkConfig, PruningConfig, Recipe, Seeds, SplitConfig, SplitKind, TrainingConfig,
+    DataConfig, DataKind, NetworkConfig, PruneAt, PruningConfig, Recipe, ScoreKind, Seeds, SplitConfig,
+    SplitKind,
 };
 use source::{Source, join};
 
@@ -64,7 +62,7 @@ impl Recipe {
 fn typed(source: &Source) -> Result<Recipe, Failure> {
     serde_path_to_error::deserialize(Value::Table(source.table().clone())).map_err(|error| {
         let path = dotted(error.path());
-        refuse(source, &path, &error.inner().message().to_string())
+        refuse(source, &path, error.inner().message())
     })
 }
 
@@ -170,21 +168,6 @@ fn compare(source: &Source, written: &Value, resolved: &Value, path: &str) -> Re
         }
         _ => Ok(()),
     }
-}
-
-/// Reads one typed value out of JSON with our words for what is wrong.
-pub(crate) fn from_json<'de, T: Deserialize<'de>>(
-    value: serde_json::Value,
-    place: &str,
-) -> Result<T, Failure> {
-    T::deserialize(value).map_err(|error| {
-        Failure::config(
-            place,
-            error.to_string(),
-            "the fields that this version writes",
-            "use the file of this version",
-        )
-    })
 }
 
 #[cfg(test)]

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use unlearn::data::{Augment, Seed};
 use unlearn::eval::EvalConfig;
+use unlearn::models::ModelConfig;
+use unlearn::prune::{EmptyLayers, Prunable, PruneConfig, RetrainLength, Rewind, Scope};
 use unlearn::train::{FitConfig, OptimizerConfig, Schedule};
 
 use super::method::MethodConfig;
-use super::model::ModelConfig;
 
 /// A whole run: data, model, training, pruning, forget set, methods, seeds, evaluation.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -163,33 +164,78 @@ pub(crate) struct NetworkConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct PruningConfig {
-    /// `magnitude`, `random`, `snip`, `grasp` or `synflow`.
-    #[serde(default = "magnitude")]
-    pub(crate) score: String,
+    /// What a weight is worth.
+    #[serde(default)]
+    pub(crate) score: ScoreKind,
     /// One ranking over all layers, or one a layer.
-    #[serde(default = "global")]
-    pub(crate) scope: String,
+    #[serde(default)]
+    pub(crate) scope: Scope,
+    /// Which parameters may be pruned.
+    #[serde(default)]
+    pub(crate) prunable: Prunable,
     /// Share of the remaining weights removed in each round, above 0 and below 1.
     pub(crate) rate: f64,
     /// Rounds of pruning: 1 is one-shot (OMP), more is iterative (IMP).
     #[serde(default = "one")]
     pub(crate) rounds: u32,
+    /// Whether the trained or the new network is pruned first.
+    #[serde(default)]
+    pub(crate) at: PruneAt,
     /// Where the kept weights go back to: `init`, `final`, or `epoch:K`.
-    #[serde(default = "init")]
-    pub(crate) rewind: String,
+    #[serde(default)]
+    pub(crate) rewind: Rewind,
+    /// How long the pruned network trains after a rewind to an epoch.
+    #[serde(default)]
+    pub(crate) retrain_length: RetrainLength,
+    /// What happens when a layer would lose its last weight.
+    #[serde(default)]
+    pub(crate) empty_layers: EmptyLayers,
+    /// Pictures of each class that `snip` and `grasp` look at.
+    #[serde(default = "ten")]
+    pub(crate) samples_per_class: usize,
 }
 
-fn magnitude() -> String {
-    "magnitude".into()
+/// The pruning scores.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ScoreKind {
+    #[default]
+    Magnitude,
+    Random,
+    Snip,
+    Grasp,
+    Synflow,
 }
-fn global() -> String {
-    "global".into()
+
+/// When a network is first pruned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum PruneAt {
+    /// After the dense network is trained.
+    #[default]
+    Trained,
+    /// Before any training, in one go, as SNIP, GraSP and SynFlow were published.
+    Init,
 }
-fn init() -> String {
-    "init".into()
-}
+
 fn one() -> u32 {
     1
+}
+
+fn ten() -> usize {
+    10
+}
+
+impl PruningConfig {
+    /// How each round prunes.
+    pub(crate) fn prune(&self) -> PruneConfig {
+        PruneConfig {
+            rate: self.rate,
+            scope: self.scope,
+            prunable: self.prunable.clone(),
+            empty_layers: self.empty_layers,
+        }
+    }
 }
 
 /// One seed for each kind of randomness. Zero is a seed like any other.

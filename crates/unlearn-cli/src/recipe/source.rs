@@ -71,11 +71,6 @@ impl Source {
         &self.table
     }
 
-    /// The file, for errors.
-    pub(crate) fn file(&self) -> &Path {
-        &self.file
-    }
-
     /// `file:line path`, or the nearest that can be said.
     pub(crate) fn place(&self, path: &str) -> String {
         let mut key = path;

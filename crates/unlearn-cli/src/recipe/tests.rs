@@ -52,7 +52,10 @@ fn defaults_are_filled_in_and_the_resolved_recipe_reads_back_equal() {
     assert_eq!(recipe.split.rule, SplitKind::None);
     assert_eq!(recipe.seeds, Seeds::default());
     let pruning = recipe.network[1].pruning.as_ref().unwrap();
-    assert_eq!((pruning.score.as_str(), pruning.rounds, pruning.rewind.as_str()), ("magnitude", 1, "init"));
+    assert_eq!(
+        (pruning.score, pruning.rounds, pruning.rewind.to_string()),
+        (ScoreKind::Magnitude, 1, "init".into())
+    );
     assert_eq!(recipe.method[1].label(), "ga-1e-3");
     assert_eq!(recipe.method[1].parameters["learning_rate"], 1e-3);
     let again = load(&recipe.to_toml().unwrap(), &[]).unwrap();
@@ -107,6 +110,11 @@ fn each_wrong_value_names_its_place() {
         ("network.1.pruning.rate=1.0", "E_RATE", "network.1.pruning.rate"),
         ("network.1.pruning.rate=0", "E_RATE", "network.1.pruning.rate"),
         ("network.1.pruning.rounds=0", "E_CONFIG", "network.1.pruning.rounds"),
+        ("network.1.pruning.score=size", "E_CONFIG", "network.1.pruning.score"),
+        ("network.1.pruning.rewind=epoch:x", "E_CONFIG", "network.1.pruning.rewind"),
+        ("network.1.pruning.rewind=epoch:2", "E_CONFIG", "network.1.pruning.rewind"),
+        ("model.width=0", "E_CONFIG", "model.width"),
+        ("model.name=vgg", "E_CONFIG", "model.name"),
         ("network.1.name=dense", "E_CONFIG", "network.1.name"),
         ("network.1.name=../x", "E_CONFIG", "network.1.name"),
         ("network=[]", "E_CONFIG", "network"),

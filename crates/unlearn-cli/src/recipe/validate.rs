@@ -3,12 +3,16 @@
 use std::str::FromStr;
 
 use unlearn::data::ForgetSpec;
+use unlearn::models::{Architecture, ArchitectureVisitor};
+use unlearn::prune::Rewind;
 
+use super::MethodConfig;
 use super::schema::{
-    DataConfig, DataKind, NetworkConfig, PruningConfig, Recipe, SplitConfig, SplitKind, TrainingConfig,
+    DataConfig, DataKind, PruneAt, PruningConfig, Recipe, SplitConfig, SplitKind, TrainingConfig,
 };
 use super::source::Source;
-use crate::error::{Exit, Failure};
+use crate::error::Failure;
+use crate::run::workshop::algorithm;
 
 /// Checks the whole recipe; the first fault is reported with its file and line.
 pub(super) fn validate(recipe: &Recipe, source: &Source) -> Result<(), Failure> {
@@ -16,9 +20,10 @@ pub(super) fn validate(recipe: &Recipe, source: &Source) -> Result<(), Failure> 
     check.name("name", &recipe.name)?;
     data(check, &recipe.data)?;
     split(check, recipe.split)?;
+    recipe.model.validate().map_err(|error| placed(check, "model", error.into()))?;
     training(check, &recipe.training)?;
     forget(check, &recipe.forget.spec)?;
-    networks(check, &recipe.network)?;
+    networks(check, recipe)?;
     methods(check, recipe)?;
     recipe.evaluation.validate().map_err(|error| {
         let failure = Failure::from(error);
@@ -32,16 +37,16 @@ struct Check<'a> {
 }
 
 impl Check<'_> {
-    fn fail(&self, path: &str, got: impl ToString, expected: &str, mend: &str) -> Failure {
+    fn fail(self, path: &str, got: impl ToString, expected: &str, mend: &str) -> Failure {
         Failure::config(self.source.place(path), got.to_string(), expected, mend)
     }
 
-    fn at_least_one(&self, path: &str, value: u64) -> Result<(), Failure> {
+    fn at_least_one(self, path: &str, value: u64) -> Result<(), Failure> {
         if value == 0 { Err(self.fail(path, 0, "at least 1", "give a number above zero")) } else { Ok(()) }
     }
 
     fn number(
-        &self,
+        self,
         path: &str,
         value: f64,
         allowed: impl Fn(f64) -> bool,
@@ -52,7 +57,7 @@ impl Check<'_> {
     }
 
     /// Names become folders.
-    fn name(&self, path: &str, value: &str) -> Result<(), Failure> {
+    fn name(self, path: &str, value: &str) -> Result<(), Failure> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '+');
         let good =
             !value.is_empty() && value.len() <= 64 && value.chars().all(plain) && !value.starts_with('.');
@@ -63,12 +68,7 @@ impl Check<'_> {
         Err(self.fail(path, format!("{value:?}"), expected, "it names a folder: choose a plain word"))
     }
 
-    fn unique<'a>(
-        &self,
-        array: &str,
-        key: &str,
-        names: impl Iterator<Item = &'a str>,
-    ) -> Result<(), Failure> {
+    fn unique<'a>(self, array: &str, key: &str, names: impl Iterator<Item = &'a str>) -> Result<(), Failure> {
         let mut seen = std::collections::BTreeSet::new();
         for (position, name) in names.enumerate() {
             if !seen.insert(name) {
@@ -147,10 +147,14 @@ fn training(check: Check<'_>, training: &TrainingConfig) -> Result<(), Failure> 
         check.number("training.clip_norm", norm, |n| n > 0.0, "a number above 0", mend)?;
     }
     let fit = training.fit(unlearn::data::Seed(0));
-    fit.validate().map_err(|error| {
-        let failure = Failure::from(error);
-        Failure { place: check.source.place(&format!("training.{}", failure.place)), ..failure }
-    })
+    fit.validate().map_err(|error| placed(check, "training", error.into()))
+}
+
+/// A library's refusal of a setting, with the recipe's file and line.
+fn placed(check: Check<'_>, table: &str, failure: Failure) -> Failure {
+    let field =
+        failure.place.strip_prefix(table).map_or(&*failure.place, |rest| rest.trim_start_matches('.'));
+    Failure { place: check.source.place(&format!("{table}.{field}")), ..failure }
 }
 
 fn forget(check: Check<'_>, spec: &str) -> Result<(), Failure> {
@@ -161,7 +165,8 @@ fn forget(check: Check<'_>, spec: &str) -> Result<(), Failure> {
     })
 }
 
-fn networks(check: Check<'_>, networks: &[NetworkConfig]) -> Result<(), Failure> {
+fn networks(check: Check<'_>, recipe: &Recipe) -> Result<(), Failure> {
+    let networks = &recipe.network;
     if networks.is_empty() {
         return Err(check.fail(
             "network",
@@ -174,41 +179,76 @@ fn networks(check: Check<'_>, networks: &[NetworkConfig]) -> Result<(), Failure>
     for (position, network) in networks.iter().enumerate() {
         let path = format!("network.{position}");
         check.name(&format!("{path}.name"), &network.name)?;
+        if crate::run::RESERVED.contains(&network.name.as_str()) {
+            return Err(check.fail(
+                &format!("{path}.name"),
+                format!("{:?}", network.name),
+                "a name that no folder of a run has",
+                "choose another name",
+            ));
+        }
         if let Some(pruning) = &network.pruning {
-            self::pruning(check, &format!("{path}.pruning"), pruning)?;
+            self::pruning(check, &format!("{path}.pruning"), recipe, pruning)?;
         }
     }
     Ok(())
 }
 
-fn pruning(check: Check<'_>, path: &str, pruning: &PruningConfig) -> Result<(), Failure> {
-    let rate = pruning.rate;
-    if !(rate.is_finite() && rate > 0.0 && rate < 1.0) {
-        return Err(Failure::new(
-            "E_RATE",
-            Exit::Usage,
-            check.source.place(&format!("{path}.rate")),
-            rate.to_string(),
-            "a share above 0 and below 1",
-            "write 0.95 to prune 95 % of the weights; a network needs some of them",
+fn pruning(check: Check<'_>, path: &str, recipe: &Recipe, pruning: &PruningConfig) -> Result<(), Failure> {
+    check.at_least_one(&format!("{path}.rounds"), u64::from(pruning.rounds))?;
+    check.at_least_one(&format!("{path}.samples_per_class"), pruning.samples_per_class as u64)?;
+    if pruning.at == PruneAt::Init && (pruning.rounds > 1 || pruning.rewind != Rewind::Init) {
+        return Err(check.fail(
+            &format!("{path}.at"),
+            "\"init\" with several rounds or a rewind",
+            "one round and rewind \"init\" where nothing is trained before pruning",
+            "choose at = \"trained\", or remove rounds and rewind",
         ));
     }
-    check.at_least_one(&format!("{path}.rounds"), u64::from(pruning.rounds))
+    // The rate's message names the field by itself.
+    pruning
+        .prune()
+        .validate()
+        .map_err(|error| Failure { place: check.source.place(&format!("{path}.rate")), ..error.into() })?;
+    crate::run::iterative_config(recipe, pruning)
+        .validate()
+        .map_err(|error| placed(check, path, error.into()))
 }
 
 fn methods(check: Check<'_>, recipe: &Recipe) -> Result<(), Failure> {
-    check.unique("method", "label", recipe.method.iter().map(super::MethodConfig::label))?;
+    check.unique("method", "label", recipe.method.iter().map(MethodConfig::label))?;
     for (position, method) in recipe.method.iter().enumerate() {
-        if method.label() == "original" {
+        if method.label() == crate::run::ORIGINAL || method.label().ends_with(".evaluation") {
             return Err(check.fail(
                 &format!("method.{position}.label"),
-                "\"original\"",
-                "another label: that one is the row of the model before unlearning",
+                format!("{:?}", method.label()),
+                "another label: that one names something else in the run's folder",
                 "choose another label",
             ));
         }
         let key = if method.label.is_some() { "label" } else { "name" };
         check.name(&format!("method.{position}.{key}"), method.label())?;
+        recipe.model.visit(Hyperparameters { check, position, method })?;
     }
     Ok(())
+}
+
+/// Lets the method check its own hyperparameters.
+struct Hyperparameters<'a> {
+    check: Check<'a>,
+    position: usize,
+    method: &'a MethodConfig,
+}
+
+impl ArchitectureVisitor for Hyperparameters<'_> {
+    type Output = Result<(), Failure>;
+
+    fn visit<A: Architecture>(self, _architecture: &A) -> Self::Output {
+        algorithm::<A>(self.method).map(drop).map_err(|failure| {
+            let field = failure.place.rsplit(": ").next().unwrap_or_default();
+            let key = if self.method.parameters.contains_key(field) { field } else { "name" };
+            let place = self.check.source.place(&format!("method.{}.{key}", self.position));
+            Failure { place, ..failure }
+        })
+    }
 }

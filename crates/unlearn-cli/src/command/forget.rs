@@ -1,0 +1,88 @@
+//! `unlearn forget RECIPE --model MODEL --method NAME --out DIR`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use serde_json::{Map, json};
+use unlearn::models::{Architecture, ArchitectureVisitor};
+
+use super::world;
+use crate::args::{DeviceArgs, PlaceArgs, RecipeArgs};
+use crate::error::Failure;
+use crate::output;
+use crate::progress::Teller;
+use crate::recipe::{MethodConfig, Recipe};
+use crate::run::artefact;
+use crate::run::single::{Job, Single};
+use crate::run::workshop::{Workshop, algorithm};
+
+/// Arguments of `unlearn forget`.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct ForgetArgs {
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    /// The model that is to forget: what `train` or `prune` made, or a safetensors or PyTorch
+    /// checkpoint. It is not changed.
+    #[arg(long, value_name = "PATH")]
+    model: PathBuf,
+    /// A [[method]] of the recipe by its label or name, or any method with its defaults.
+    #[arg(long, value_name = "NAME")]
+    method: String,
+    #[command(flatten)]
+    device: DeviceArgs,
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+/// Makes a model forget.
+pub(crate) fn main(arguments: &ForgetArgs, teller: Teller) -> Result<(), Failure> {
+    let place = arguments.place.place();
+    place.check()?;
+    let recipe = Recipe::load(&arguments.recipe.recipe, &arguments.recipe.set)?;
+    let method = method(&recipe, &arguments.method);
+    recipe.model.visit(Check { method: &method })?;
+    let world = world(&arguments.recipe, &arguments.device, teller)?;
+    let job = Job { world: &world, place: &place, verb: "forget", extra: json!({ "method": method }) };
+    output::print(&world.recipe.model.visit(Forget { job, method: &method, model: &arguments.model })?)
+}
+
+fn method(recipe: &Recipe, name: &str) -> MethodConfig {
+    let of = |matches: &dyn Fn(&MethodConfig) -> bool| recipe.method.iter().find(|m| matches(m)).cloned();
+    of(&|m| m.label() == name).or_else(|| of(&|m| m.name == name)).unwrap_or_else(|| MethodConfig {
+        name: name.to_owned(),
+        label: None,
+        parameters: Map::new(),
+    })
+}
+
+/// Finds a wrong name before the data are read.
+struct Check<'a> {
+    method: &'a MethodConfig,
+}
+
+impl ArchitectureVisitor for Check<'_> {
+    type Output = Result<(), Failure>;
+
+    fn visit<A: Architecture>(self, _architecture: &A) -> Self::Output {
+        algorithm::<A>(self.method).map(drop)
+    }
+}
+
+struct Forget<'a> {
+    job: Job<'a>,
+    method: &'a MethodConfig,
+    model: &'a Path,
+}
+
+impl ArchitectureVisitor for Forget<'_> {
+    type Output = Result<String, Failure>;
+
+    fn visit<A: Architecture>(self, architecture: &A) -> Self::Output {
+        let world = self.job.world;
+        let shop = Workshop::new(world, architecture)?;
+        let original = artefact::load::<A>(self.model, world, shop.fresh())?;
+        let mut single = Single::new(self.job, &shop);
+        single.from(Some(&original))?;
+        single.make(|work| shop.forget(work, "forget:", self.method, &original))
+    }
+}

@@ -1,1 +1,0 @@
-pub(crate) use toml::Table as ModelConfig;

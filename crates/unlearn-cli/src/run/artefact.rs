@@ -1,0 +1,249 @@
+//! A trained model with its mask and what is known of it, in memory and on disk.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use unlearn::models::checkpoint::{self, Checkpoint, Metadata};
+use unlearn::models::{Architecture, Classifier, StateDict};
+use unlearn::prune::MaskSet;
+use unlearn::train::EpochRecord;
+
+use super::world::World;
+use crate::error::{Exit, Failure};
+
+pub(crate) const MODEL: &str = "model.safetensors";
+pub(crate) const MASK: &str = "mask.safetensors";
+pub(crate) const RECORD: &str = "stage.json";
+const SCHEMA: &str = "unlearn/stage/v1";
+
+/// What `stage.json` says.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Record {
+    pub(crate) schema: String,
+    /// `original`, or the label of the method.
+    pub(crate) stage: String,
+    /// The method's name; absent for a model that was only trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) method: Option<String>,
+    /// Whether samples of the forget set had a part in the weights.
+    pub(crate) forget_influence: Influence,
+    /// Share of the prunable weights that the mask removes.
+    pub(crate) sparsity: f64,
+    /// Wall-clock seconds.
+    pub(crate) seconds: f64,
+    /// Optimizer steps.
+    pub(crate) steps: u64,
+    /// What the method measured of itself.
+    #[serde(default)]
+    pub(crate) diagnostics: BTreeMap<String, f64>,
+    /// Switches on which the method follows published code instead of its definition.
+    #[serde(default)]
+    pub(crate) reference: Vec<String>,
+    /// One record an epoch, where the stage trained.
+    #[serde(default)]
+    pub(crate) history: Vec<EpochRecord>,
+}
+
+/// Whether samples of the forget set had a part in an artefact.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Influence {
+    /// It was trained on them.
+    Yes,
+    /// It never saw them.
+    No,
+    /// A method tried to remove it; how far it did is what the evaluation measures.
+    Unknown,
+}
+
+impl Record {
+    pub(crate) fn new(stage: impl Into<String>, forget_influence: Influence, sparsity: f64) -> Self {
+        Self {
+            schema: SCHEMA.into(),
+            stage: stage.into(),
+            method: None,
+            forget_influence,
+            sparsity,
+            seconds: 0.0,
+            steps: 0,
+            diagnostics: BTreeMap::new(),
+            reference: Vec::new(),
+            history: Vec::new(),
+        }
+    }
+}
+
+/// A model on a plain device, with its mask and record.
+#[derive(Debug, Clone)]
+pub(crate) struct Trained<M> {
+    pub(crate) model: M,
+    pub(crate) mask: Option<MaskSet>,
+    pub(crate) record: Record,
+    /// Weights after some epochs, for pruned networks to rewind to.
+    pub(crate) early: BTreeMap<u64, M>,
+}
+
+impl<M: Classifier> Trained<M> {
+    /// The files of a stage folder. `scratch` is a folder for the writers.
+    pub(crate) fn files(&self, world: &World, scratch: &Path) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+        let metadata = Metadata::new()
+            .with_model(&world.recipe.model)
+            .with_data_fingerprint(world.train.fingerprint())
+            .with_split_id(world.split.id())
+            .with("unlearn.stage", &self.record.stage)
+            .with("unlearn.version", env!("CARGO_PKG_VERSION"));
+        let mut files = vec![(MODEL.to_owned(), model_bytes(&self.model, &metadata, scratch)?)];
+        for (epoch, model) in &self.early {
+            files.push((early_name(*epoch), model_bytes(model, &metadata, scratch)?));
+        }
+        if let Some(mask) = &self.mask {
+            let path = scratch.join(MASK);
+            mask.save(&path)?;
+            files.push((MASK.to_owned(), take(&path)?));
+        }
+        let record = serde_json::to_vec_pretty(&self.record)
+            .map_err(|error| Failure::io(&scratch.join(RECORD), &error.into()))?;
+        files.push((RECORD.to_owned(), record));
+        Ok(files)
+    }
+}
+
+pub(crate) fn early_name(epoch: u64) -> String {
+    format!("rewind-{epoch}.safetensors")
+}
+
+fn model_bytes<M: Classifier>(model: &M, metadata: &Metadata, scratch: &Path) -> Result<Vec<u8>, Failure> {
+    let path = scratch.join(MODEL);
+    checkpoint::write(&path, &StateDict::of(model)?, metadata)?;
+    take(&path)
+}
+
+fn take(path: &Path) -> Result<Vec<u8>, Failure> {
+    let bytes = std::fs::read(path).map_err(|error| Failure::io(path, &error))?;
+    std::fs::remove_file(path).map_err(|error| Failure::io(path, &error))?;
+    Ok(bytes)
+}
+
+/// Reads a stage folder, or a checkpoint file from elsewhere, into a fresh model, after checking
+/// that it belongs to the recipe's model, data and split.
+pub(crate) fn load<A: Architecture>(
+    path: &Path,
+    world: &World,
+    fresh: A::Model,
+) -> Result<Trained<A::Model>, Failure> {
+    let file = model_file(path);
+    let place = file.display().to_string();
+    let Checkpoint { mut state, masks, metadata } =
+        checkpoint::read(&file).map_err(|e| named(e.into(), &place))?;
+    check_origin(&metadata, world, &place)?;
+    state.complete_from(&StateDict::of(&fresh)?, "normalize.");
+    let in_file = masks.for_module(&fresh).map_err(|e| named(e.into(), &place))?;
+    let model = state.load_into(fresh).map_err(|e| named(e.into(), &place))?;
+    let folder = file.parent().unwrap_or(Path::new("."));
+    let mask = match folder.join(MASK) {
+        beside if path != file && beside.exists() => Some(MaskSet::load(&beside)?),
+        _ if in_file.is_empty() => None,
+        _ => {
+            let mut set = MaskSet::new();
+            for (path, mask) in in_file {
+                set.insert(path, mask.shape, mask.keep)?;
+            }
+            Some(set)
+        }
+    };
+    if let Some(mask) = &mask {
+        mask.check(&model)?;
+    }
+    let sparsity = mask.as_ref().map_or(0.0, MaskSet::sparsity);
+    let record = match folder.join(RECORD) {
+        beside if path != file && beside.exists() => read_record(&beside)?,
+        _ => Record::new("original", Influence::Yes, sparsity),
+    };
+    Ok(Trained { model, mask, record, early: BTreeMap::new() })
+}
+
+/// The early weights beside a stage's model.
+pub(crate) fn early<A: Architecture>(
+    folder: &Path,
+    world: &World,
+    fresh: impl Fn() -> A::Model,
+) -> Result<BTreeMap<u64, A::Model>, Failure> {
+    let mut early = BTreeMap::new();
+    for epoch in super::early_epochs(&world.recipe) {
+        let file = folder.join(early_name(epoch));
+        if file.exists() {
+            early.insert(epoch, load::<A>(&file, world, fresh())?.model);
+        }
+    }
+    Ok(early)
+}
+
+/// `DIR` stands for the model in it: of a stage, or of the single stage that `train`, `prune` and
+/// `forget` make.
+pub(crate) fn model_file(path: &Path) -> PathBuf {
+    [path.join(MODEL), path.join("model").join(MODEL)]
+        .into_iter()
+        .find(|p| p.exists())
+        .unwrap_or(path.to_owned())
+}
+
+fn read_record(path: &Path) -> Result<Record, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| Failure::io(path, &error))?;
+    serde_json::from_str(&text).map_err(|error| {
+        Failure::new(
+            "E_STAGE",
+            Exit::Checkpoint,
+            path.display().to_string(),
+            error.to_string(),
+            SCHEMA,
+            "the file was changed or is of another version: make the model anew",
+        )
+    })
+}
+
+/// A library's failure with the file in front, where it does not name one itself.
+fn named(failure: Failure, file: &str) -> Failure {
+    if failure.place.contains(file) { failure } else { failure.within(file) }
+}
+
+/// A model is only unlearned and judged on the data and split that it was trained on.
+fn check_origin(metadata: &Metadata, world: &World, place: &str) -> Result<(), Failure> {
+    let checkpoint = |code, got: String, expected: String, mend: &str| {
+        Failure::new(code, Exit::Checkpoint, place, got, expected, mend)
+    };
+    if let Some(model) = metadata.model()?
+        && model != world.recipe.model
+    {
+        return Err(checkpoint(
+            "E_CKPT_MODEL",
+            format!("{model:?}"),
+            format!("the recipe's {:?}", world.recipe.model),
+            "use the recipe that the model was trained by, or correct its [model]",
+        ));
+    }
+    match metadata.data_fingerprint() {
+        None => tracing::warn!(file = place, "does not say which data it was trained on; not checked"),
+        Some(said) if said == world.train.fingerprint() => {}
+        Some(said) => {
+            return Err(Failure::new(
+                "E_DATASET_MISMATCH",
+                Exit::Data,
+                place,
+                format!("a model trained on data with fingerprint {said}"),
+                format!("{}, that of {}", world.train.fingerprint(), world.train.name()),
+                "use the data (order, number and pictures) that the model was trained on",
+            ));
+        }
+    }
+    match metadata.split_id() {
+        Some(said) if said != world.split.id() => Err(checkpoint(
+            "E_SPLIT",
+            format!("a model trained under the split {said}"),
+            format!("{}, that of the recipe", world.split.id()),
+            "use the recipe's [split] and seeds.split that the model was trained under",
+        )),
+        _ => Ok(()),
+    }
+}

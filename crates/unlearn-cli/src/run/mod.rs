@@ -1,0 +1,185 @@
+//! A whole recipe: train, prune, forget by every method, evaluate, report. Each step is a stage
+//! with a folder that is whole or absent, so that a killed run goes on where it was.
+
+pub(crate) mod artefact;
+pub(crate) mod folder;
+pub(crate) mod report;
+pub(crate) mod single;
+pub(crate) mod workshop;
+pub(crate) mod world;
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use unlearn::eval::{Evaluation, Report};
+use unlearn::models::{Architecture, ArchitectureVisitor};
+use unlearn::prune::{IterativeConfig, Rewind};
+
+use self::artefact::Trained;
+use self::folder::{Folder, Place};
+use self::workshop::Workshop;
+use self::world::World;
+use crate::error::{Exit, Failure};
+use crate::recipe::{NetworkConfig, PruneAt, PruningConfig, Recipe};
+
+/// The stage of the dense original, which all networks start from.
+const BASE: &str = "base";
+/// The row of a model before unlearning.
+pub(crate) const ORIGINAL: &str = "original";
+/// Names that folders of networks cannot have.
+pub(crate) const RESERVED: [&str; 2] = [BASE, "work"];
+
+/// How the rounds of a pruned network go.
+pub(crate) fn iterative_config(recipe: &Recipe, pruning: &PruningConfig) -> IterativeConfig {
+    IterativeConfig {
+        rounds: pruning.rounds,
+        prune: pruning.prune(),
+        rewind: pruning.rewind,
+        fit: recipe.training.fit(recipe.seeds.training),
+        retrain: None,
+        retrain_length: pruning.retrain_length,
+    }
+}
+
+/// Carries out the recipe of `world` in `place` and returns the report.
+pub(crate) fn execute(world: &World, place: &Place) -> Result<Report, Failure> {
+    let folder = Folder::open(place, &identity(world)?)?;
+    folder.write("recipe.toml", &world.recipe.to_toml()?)?;
+    let report = world.recipe.model.visit(Whole { world, folder: &folder })?;
+    report::write(&folder, &report)?;
+    folder.clear_all()?;
+    Ok(report)
+}
+
+/// What makes two runs the same run: everything but where the pictures lie.
+pub(crate) fn identity(world: &World) -> Result<serde_json::Value, Failure> {
+    let mut recipe = world.recipe.clone();
+    recipe.data.dir = None;
+    let recipe = serde_json::to_value(&recipe).map_err(|error| {
+        Failure::new(
+            "E_INTERNAL",
+            Exit::Internal,
+            "recipe",
+            error.to_string(),
+            "JSON",
+            "report this as a bug",
+        )
+    })?;
+    Ok(json!({
+        "recipe": recipe,
+        "data": { "train": world.train.fingerprint(), "test": world.test.fingerprint() },
+        "split": world.split.id(),
+        "device": world.device_name,
+    }))
+}
+
+struct Whole<'a> {
+    world: &'a World,
+    folder: &'a Folder,
+}
+
+impl ArchitectureVisitor for Whole<'_> {
+    type Output = Result<Report, Failure>;
+
+    fn visit<A: Architecture>(self, architecture: &A) -> Self::Output {
+        let shop = Workshop::new(self.world, architecture)?;
+        let line = Line { shop, folder: self.folder };
+        let recipe = &self.world.recipe;
+        let mut report = Report::new(report::about(self.world));
+        let base = if recipe.network.iter().any(needs_training) {
+            Some(line.stage(BASE, |work| line.shop.train(work, &early_epochs(recipe)))?)
+        } else {
+            None
+        };
+        for network in &recipe.network {
+            let name = &network.name;
+            let original = match &network.pruning {
+                None => base.clone().ok_or_else(missing_base)?,
+                Some(pruning) => line.stage(&format!("{name}/{ORIGINAL}"), |work| {
+                    let base = base.as_ref().filter(|_| pruning.at == PruneAt::Trained);
+                    line.shop.prune(work, name, pruning, base)
+                })?,
+            };
+            line.judge(&mut report, name, &original)?;
+            for method in &recipe.method {
+                let stage = format!("{name}/{}", method.label());
+                let result = line.stage(&stage, |work| line.shop.forget(work, name, method, &original))?;
+                line.judge(&mut report, name, &result)?;
+            }
+        }
+        Ok(report)
+    }
+}
+
+fn needs_training(network: &NetworkConfig) -> bool {
+    network.pruning.as_ref().is_none_or(|pruning| pruning.at == PruneAt::Trained)
+}
+
+/// The epochs that some network rewinds to.
+pub(crate) fn early_epochs(recipe: &Recipe) -> Vec<u64> {
+    let epochs = recipe.network.iter().filter_map(|network| match network.pruning.as_ref()?.rewind {
+        Rewind::Epoch(epoch) => Some(epoch),
+        _ => None,
+    });
+    let sorted: std::collections::BTreeSet<u64> = epochs.collect();
+    sorted.into_iter().collect()
+}
+
+fn missing_base() -> Failure {
+    Failure::new(
+        "E_INTERNAL",
+        Exit::Internal,
+        "run",
+        "no dense model for a dense network",
+        "one that was trained",
+        "report this as a bug",
+    )
+}
+
+/// The stages of one run.
+struct Line<'a, A: Architecture> {
+    shop: Workshop<'a, A>,
+    folder: &'a Folder,
+}
+
+impl<A: Architecture> Line<'_, A> {
+    /// The stage `name`: read back when it is committed, made and committed when it is not.
+    fn stage(
+        &self,
+        name: &str,
+        make: impl FnOnce(&std::path::Path) -> Result<Trained<A::Model>, Failure>,
+    ) -> Result<Trained<A::Model>, Failure> {
+        if let Some(commit) = self.folder.committed(name) {
+            tracing::info!(stage = name, "done before");
+            let mut trained = artefact::load::<A>(commit.path(), self.shop.world, self.shop.fresh())?;
+            trained.early = self.early(&commit)?;
+            return Ok(trained);
+        }
+        self.shop.world.teller.stop().check()?;
+        let work = self.folder.work(name)?;
+        let trained = make(&work)?;
+        self.folder.commit(name, &trained.files(self.shop.world, &work)?)?;
+        self.folder.clear(name)?;
+        Ok(trained)
+    }
+
+    /// The early weights that a stage keeps.
+    fn early(&self, commit: &unlearn::train::commit::Commit) -> Result<BTreeMap<u64, A::Model>, Failure> {
+        artefact::early::<A>(commit.path(), self.shop.world, || self.shop.fresh())
+    }
+
+    /// Measures a stage's model, or reads back what was measured, and adds the row.
+    fn judge(&self, report: &mut Report, network: &str, trained: &Trained<A::Model>) -> Result<(), Failure> {
+        const FILE: &str = "evaluation.json";
+        let stage = format!("{network}/{}.evaluation", trained.record.stage);
+        let evaluation: Evaluation = if let Some(commit) = self.folder.committed(&stage) {
+            report::read_evaluation(&commit.path().join(FILE), &commit.read(FILE)?)?
+        } else {
+            self.shop.world.teller.stop().check()?;
+            let evaluation = self.shop.evaluate(&trained.model)?;
+            self.folder.commit(&stage, &[(FILE.into(), report::evaluation_bytes(&evaluation)?)])?;
+            evaluation
+        };
+        report::push(report, self.shop.world, &trained.record, evaluation)
+    }
+}

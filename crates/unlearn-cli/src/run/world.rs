@@ -1,0 +1,147 @@
+//! Everything of a run that does not depend on the architecture: pictures, split, forget set,
+//! device.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use unlearn::burn::tensor::Device;
+use unlearn::data::source::synthetic::CLASSES;
+use unlearn::data::source::synthetic::Synthetic;
+use unlearn::data::source::{self, SourceKind, TrainTest};
+use unlearn::data::{Dataset, ForgetSpec, Loader, Partition, Split, SplitRule};
+
+use crate::device;
+use crate::error::Failure;
+use crate::progress::Teller;
+use crate::recipe::{DataConfig, DataKind, Recipe, Seeds, SplitConfig, SplitKind};
+
+/// Threads that prepare batches; no result depends on it.
+pub(crate) const WORKERS: usize = 2;
+
+/// What a run is about.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) recipe: Recipe,
+    pub(crate) device: Device,
+    pub(crate) device_name: String,
+    /// The training pictures, which the split divides.
+    pub(crate) train: Dataset,
+    /// The test pictures.
+    pub(crate) test: Dataset,
+    pub(crate) split: Split,
+    pub(crate) partition: Partition,
+    pub(crate) teller: Teller,
+}
+
+impl World {
+    /// Opens device and data, in this order, so that the cheap checks come first.
+    pub(crate) fn open(recipe: Recipe, device_name: &str, teller: Teller) -> Result<Self, Failure> {
+        let device = device::open(device_name)?;
+        let TrainTest { train, test } = pictures(&recipe.data, &recipe.seeds)?;
+        let classes = recipe.model.classes();
+        if classes != train.num_classes() {
+            return Err(Failure::config(
+                "model.classes",
+                classes.to_string(),
+                format!("{}, the number of classes in {}", train.num_classes(), train.name()),
+                "give the model as many classes as the data have",
+            ));
+        }
+        let split = Split::new(&train, split_rule(recipe.split, &recipe.seeds)?)?;
+        let spec = ForgetSpec::from_str(&recipe.forget.spec)?;
+        let partition = Partition::new(&train, &split, &spec, recipe.seeds.forget)?;
+        tracing::info!(
+            train = train.len(),
+            test = test.len(),
+            validation = split.validation().len(),
+            forget = partition.forget().len(),
+            "data"
+        );
+        let device_name = device_name.to_owned();
+        Ok(Self { recipe, device, device_name, train, test, split, partition, teller })
+    }
+
+    /// The stream that the original model is trained on: every training sample of the split.
+    pub(crate) fn training_loader(&self) -> Result<Loader, Failure> {
+        let training = &self.recipe.training;
+        let seed = self.recipe.seeds.training;
+        Ok(Loader::new(&self.train, self.split.train(), training.batch_size)?
+            .with_shuffle(seed)
+            .with_augment(training.augment, seed)
+            .with_workers(WORKERS))
+    }
+}
+
+/// `--data DIR` in place of the recipe's folder.
+pub(crate) fn with_folder(mut recipe: Recipe, folder: Option<&PathBuf>) -> Result<Recipe, Failure> {
+    let Some(folder) = folder else { return Ok(recipe) };
+    if recipe.data.kind == DataKind::Synthetic {
+        return Err(Failure::config(
+            "--data",
+            folder.display().to_string(),
+            "no folder: the recipe's data are synthetic",
+            "leave --data out, or --set data.kind=auto",
+        ));
+    }
+    recipe.data.dir = Some(folder.clone());
+    Ok(recipe)
+}
+
+fn pictures(data: &DataConfig, seeds: &Seeds) -> Result<TrainTest, Failure> {
+    let kind = match data.kind {
+        DataKind::Auto => SourceKind::Auto,
+        DataKind::Cifar10 => SourceKind::Cifar10,
+        DataKind::Cifar100 => SourceKind::Cifar100,
+        DataKind::Folder => SourceKind::Folder,
+        DataKind::Packed => SourceKind::Packed,
+        DataKind::Synthetic => return synthetic(data, seeds),
+    };
+    let Some(dir) = &data.dir else {
+        return Err(Failure::config(
+            "data.dir",
+            "no folder",
+            format!("the folder that holds the {} pictures", kind.id()),
+            "name it with --data DIR, or write data.dir into the recipe",
+        ));
+    };
+    check_folder(dir)?;
+    let TrainTest { train, test } = source::open(kind, Some(dir))?;
+    let first = |set: Dataset, count: Option<usize>| match count {
+        Some(count) => set.take_per_class(count),
+        None => Ok(set),
+    };
+    Ok(TrainTest { train: first(train, data.train_per_class)?, test: first(test, data.test_per_class)? })
+}
+
+fn check_folder(dir: &Path) -> Result<(), Failure> {
+    std::fs::metadata(dir).map(|_| ()).map_err(|error| Failure::io(dir, &error))
+}
+
+fn synthetic(data: &DataConfig, seeds: &Seeds) -> Result<TrainTest, Failure> {
+    let mut synthetic = Synthetic { seed: seeds.data, ..Synthetic::default() };
+    // The classes take turns, so that this is the same number of each.
+    let all = |per_class: usize| per_class.saturating_mul(CLASSES);
+    synthetic.train = data.train_per_class.map_or(synthetic.train, all);
+    synthetic.test = data.test_per_class.map_or(synthetic.test, all);
+    synthetic.size = data.size.unwrap_or(synthetic.size);
+    Ok(source::open(SourceKind::Synthetic(synthetic), None)?)
+}
+
+fn split_rule(split: SplitConfig, seeds: &Seeds) -> Result<SplitRule, Failure> {
+    let fraction = split.fraction.unwrap_or(0.1);
+    Ok(match split.rule {
+        SplitKind::None => SplitRule::None,
+        SplitKind::Stratified => SplitRule::Stratified { fraction, seed: seeds.split },
+        SplitKind::Reference => {
+            let seed = u32::try_from(seeds.split.0).map_err(|_| {
+                Failure::config(
+                    "seeds.split",
+                    seeds.split.0.to_string(),
+                    format!("at most {} with the rule \"reference\"", u32::MAX),
+                    "NumPy's legacy generator takes 32 bits: choose a smaller seed",
+                )
+            })?;
+            SplitRule::Reference { fraction, seed }
+        }
+    })
+}

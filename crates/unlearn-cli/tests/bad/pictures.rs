@@ -1,0 +1,145 @@
+//! Wrong pictures, labels and forget sets.
+
+use super::{Case, case, run, set, strings};
+use crate::common::{TINY, Tool};
+
+const RECORDS: u64 = 10_000;
+const RECORD: u64 = 3_073;
+
+/// `unlearn run` of the tiny recipe on the folder `data`, as `kind`.
+fn on(tool: &Tool, kind: &str) -> Vec<String> {
+    let text = TINY.replacen("kind = \"synthetic\"", &format!("kind = \"{kind}\""), 1).replacen(
+        "train_per_class = 6\ntest_per_class = 4\nsize = 8\n",
+        "",
+        1,
+    );
+    let mut line = run(tool, &text, &[]);
+    line.extend(strings(&["--data", &tool.path("data")]));
+    line
+}
+
+/// A binary CIFAR-10 file of `bytes` zeros with `patches` of (place, byte); takes no disk.
+fn batch(tool: &Tool, name: &str, bytes: u64, patches: &[(u64, u8)]) {
+    use std::io::{Seek, SeekFrom, Write};
+    let path = tool.file(&format!("data/{name}"), "");
+    let mut file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
+    file.set_len(bytes).unwrap();
+    for (place, byte) in patches {
+        file.seek(SeekFrom::Start(*place)).unwrap();
+        file.write_all(&[*byte]).unwrap();
+    }
+}
+
+fn cifar(
+    name: &'static str,
+    code: &'static str,
+    word: &'static str,
+    bytes: u64,
+    patches: &'static [(u64, u8)],
+) -> Case {
+    case(name, 3, code, word, move |tool: &Tool| {
+        batch(tool, "data_batch_1.bin", bytes, patches);
+        on(tool, "cifar10")
+    })
+}
+
+fn pickle(name: &'static str, content: &'static [u8]) -> Case {
+    case(name, 3, "E_DATA_FORMAT", "data_batch_1", move |tool: &Tool| {
+        tool.file("data/data_batch_1", content);
+        on(tool, "cifar10")
+    })
+}
+
+/// A picture folder with one class that holds `file`.
+fn folder(
+    name: &'static str,
+    code: &'static str,
+    word: &'static str,
+    file: &'static str,
+    content: &'static [u8],
+) -> Case {
+    case(name, 3, code, word, move |tool: &Tool| {
+        tool.file(&format!("data/train/cat/{file}"), content);
+        tool.file(&format!("data/test/cat/{file}"), content);
+        on(tool, "folder")
+    })
+}
+
+fn indices(
+    name: &'static str,
+    exit: i32,
+    code: &'static str,
+    word: &'static str,
+    list: &'static str,
+) -> Case {
+    case(name, exit, code, word, move |tool: &Tool| {
+        let spec = format!("forget.spec=indices:{}", tool.file("list.txt", list));
+        run(tool, TINY, &[&spec])
+    })
+}
+
+pub fn cases() -> Vec<Case> {
+    let whole = RECORDS * RECORD;
+    vec![
+        cifar("truncated file", "E_DATA_LEN", "data_batch_1.bin", whole - 1, &[]),
+        cifar("oversized file", "E_DATA_LEN", "data_batch_1.bin", whole + 1, &[]),
+        cifar("empty file", "E_DATA_LEN", "data_batch_1.bin", 0, &[]),
+        cifar("label 37", "E_LABEL_RANGE", "label 37 in record 7", whole, &[(7 * RECORD, 37)]),
+        cifar(
+            "label 10 in the last record",
+            "E_LABEL_RANGE",
+            "record 9999",
+            whole,
+            &[((RECORDS - 1) * RECORD, 10)],
+        ),
+        case("a file of the set is missing", 5, "E_IO", "data_batch_2.bin", move |tool: &Tool| {
+            batch(tool, "data_batch_1.bin", RECORDS * RECORD, &[]);
+            on(tool, "cifar10")
+        }),
+        pickle("pickle that runs a command", b"cos\nsystem\n(S'touch owned'\ntR."),
+        pickle("pickle cut short", b"\x80\x02}q\x01(U\x05label"),
+        pickle("pickle of another kind", b"\x80\x02]q\x01."),
+        pickle("empty pickle", b""),
+        folder("text named as a picture", "E_IMAGE_EXTENSION", "0.png", "0.png", b"not a picture"),
+        folder("picture cut short", "E_IMAGE_DECODE", "0.png", "0.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0"),
+        folder("text among pictures", "E_FOLDER_FOREIGN", "notes.txt", "notes.txt", b"hello"),
+        case("class without pictures", 3, "E_FOLDER_EMPTY", "cat", |tool: &Tool| {
+            std::fs::create_dir_all(tool.root().join("data/train/cat")).unwrap();
+            std::fs::create_dir_all(tool.root().join("data/test/cat")).unwrap();
+            on(tool, "folder")
+        }),
+        case("folder without a data set", 3, "E_FOLDER_LAYOUT", "data", |tool: &Tool| {
+            tool.file("data/readme.md", "");
+            on(tool, "auto")
+        }),
+        case("data folder not there", 5, "E_IO", "data", |tool: &Tool| on(tool, "cifar10")),
+        case("no data folder named", 2, "E_CONFIG", "data.dir", |tool: &Tool| {
+            let mut line = on(tool, "cifar10");
+            line.truncate(line.len() - 2);
+            line
+        }),
+        case("packed file of another kind", 3, "E_DATA_FORMAT", "data", |tool: &Tool| {
+            tool.file("data", "this is no packed file, whatever it is called");
+            on(tool, "packed")
+        }),
+        set("more pictures than can be", 2, "E_CONFIG", "synthetic", &["data.train_per_class=1000000000"]),
+        set("model of three classes for ten", 2, "E_CONFIG", "model.classes", &["model.classes=3"]),
+        set("class 10 of 10", 2, "E_CONFIG", "class", &["forget.spec=class:10"]),
+        set("forget nothing", 3, "E_FORGET_EMPTY", "random:0", &["forget.spec=random:0%"]),
+        set("forget everything", 3, "E_RETAIN_EMPTY", "60", &["forget.spec=random:100%"]),
+        set("forget more than there is", 2, "E_CONFIG", "61", &["forget.spec=random:61"]),
+        set("forget a negative share", 2, "E_CONFIG", "-5", &["forget.spec=random:-5%"]),
+        indices("index past the end", 3, "E_INDEX_RANGE", "60", "0\n60\n"),
+        indices("index twice", 3, "E_INDEX_DUP", "3", "3\n4\n3\n"),
+        indices("index not a number", 3, "E_DATA_FORMAT", "line 2", "1\nzwei\n"),
+        indices("empty index list", 3, "E_FORGET_EMPTY", "indices", "# nobody\n"),
+        case("index list not there", 5, "E_IO", "nowhere.txt", |tool: &Tool| {
+            run(tool, TINY, &["forget.spec=indices:nowhere.txt"])
+        }),
+        case("index of a validation picture", 3, "E_SPLIT", "validation", |tool: &Tool| {
+            let all: Vec<String> = (0..59).map(|i| i.to_string()).collect();
+            let spec = format!("forget.spec=indices:{}", tool.file("list.txt", all.join("\n")));
+            run(tool, TINY, &[&spec, "split={rule=\"stratified\",fraction=0.2}"])
+        }),
+    ]
+}

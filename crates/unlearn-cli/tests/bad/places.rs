@@ -1,0 +1,92 @@
+//! Wrong output folders, and runs that come to a bad end.
+
+use std::fs::File;
+
+use super::{Case, case, run, set, strings};
+use crate::common::{TINY, Tool};
+
+fn out(tool: &Tool, out: &str, more: &[&str]) -> Vec<String> {
+    let recipe = tool.file("recipe.toml", TINY);
+    let mut line = strings(&["run", &recipe, "--out", out]);
+    line.extend(strings(more));
+    line
+}
+
+/// A folder that a run of this recipe has finished.
+fn finished(tool: &Tool) -> String {
+    let recipe = tool.file("recipe.toml", TINY);
+    let folder = tool.path("out");
+    let done = tool.run(&["train", &recipe, "--out", &folder]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    folder
+}
+
+fn again(tool: &Tool, more: &[&str]) -> Vec<String> {
+    let folder = finished(tool);
+    let mut line = strings(&["train", &tool.path("recipe.toml"), "--out", &folder]);
+    line.extend(strings(more));
+    line
+}
+
+pub fn cases() -> Vec<Case> {
+    let mut cases = vec![
+        case("a file where a folder is wanted", 5, "E_OUTDIR", "taken", |tool: &Tool| {
+            let file = tool.file("taken", "mine");
+            out(tool, &file, &[])
+        }),
+        case("a folder below a file", 5, "E_OUTDIR", "taken", |tool: &Tool| {
+            let file = tool.file("taken", "mine");
+            out(tool, &format!("{file}/run"), &[])
+        }),
+        case("a folder with other things in it", 5, "E_OUTDIR", "photos", |tool: &Tool| {
+            tool.file("photos/me.jpg", "x");
+            out(tool, &tool.path("photos"), &[])
+        }),
+        case("resume in a folder that no run made", 5, "E_OUTDIR", "photos", |tool: &Tool| {
+            tool.file("photos/me.jpg", "x");
+            out(tool, &tool.path("photos"), &["--resume"])
+        }),
+        case("second run on one folder", 5, "E_OUTDIR", "--resume", |tool: &Tool| again(tool, &[])),
+        case("resume with another verb", 2, "E_RESUME_CONFIG", "config.json", |tool: &Tool| {
+            let folder = finished(tool);
+            strings(&["run", &tool.path("recipe.toml"), "--out", &folder, "--resume"])
+        }),
+        Case {
+            leaves_nothing: false,
+            ..set("a rate that diverges", 6, "E_DIVERGED", "step", &["training.learning_rate=1e30"])
+        },
+        case("results for eval in a full folder", 5, "E_OUTDIR", "photos", |tool: &Tool| {
+            tool.file("photos/me.jpg", "x");
+            let recipe = tool.file("recipe.toml", TINY);
+            strings(&["eval", &recipe, "--model", "any", "--out", &tool.path("photos")])
+        }),
+    ];
+    for case in &mut cases {
+        if case.code == "E_RESUME_CONFIG" {
+            // The lock file says which process looked last.
+            case.leaves_nothing = false;
+        }
+    }
+    cases.push(Case {
+        name: "a folder in use by another run",
+        exit: 5,
+        code: "E_LOCKED",
+        word: "out",
+        leaves_nothing: true,
+        prepare: Box::new(|tool| {
+            let lock = File::create(tool.file("out/LOCK", "process 1\n")).unwrap();
+            lock.lock().unwrap();
+            (run(tool, TINY, &[]), Some(Box::new(lock)))
+        }),
+    });
+    if cfg!(target_os = "linux") {
+        // Nobody can write there, root included.
+        cases.push(case("a folder that cannot be written", 5, "E_OUTDIR", "/proc", |tool: &Tool| {
+            out(tool, "/proc/unlearn-run", &[])
+        }));
+        cases.push(case("a folder without a name", 5, "E_OUTDIR", "/dev/null", |tool: &Tool| {
+            out(tool, "/dev/null", &[])
+        }));
+    }
+    cases
+}

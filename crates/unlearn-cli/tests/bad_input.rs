@@ -1,0 +1,78 @@
+//! Bad inputs: each gives its code, its exit code, what was got, what was expected and the mend,
+//! and leaves everything that was there as it was.
+
+mod bad;
+mod common;
+
+use std::collections::BTreeMap;
+
+use bad::{Case, arguments, checkpoints, pictures, places, recipes};
+use common::{Done, Tool, contents};
+
+#[test]
+fn wrong_arguments() {
+    check(arguments::cases());
+}
+
+#[test]
+fn wrong_recipes() {
+    check(recipes::cases());
+}
+
+#[test]
+fn wrong_pictures_and_forget_sets() {
+    check(pictures::cases());
+}
+
+#[test]
+fn wrong_checkpoints() {
+    check(checkpoints::cases());
+}
+
+#[test]
+fn wrong_folders() {
+    check(places::cases());
+}
+
+#[test]
+fn there_are_enough_of_them_and_each_has_a_name_of_its_own() {
+    let all =
+        [arguments::cases(), recipes::cases(), pictures::cases(), checkpoints::cases(), places::cases()];
+    let names: Vec<&str> = all.iter().flatten().map(|case| case.name).collect();
+    assert!(names.len() >= 60, "{} cases", names.len());
+    assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len());
+}
+
+fn check(cases: Vec<Case>) {
+    for case in cases {
+        let tool = Tool::new();
+        // What a case holds (a lock) lives until the command is done.
+        let (given, _held) = (case.prepare)(&tool);
+        let before: BTreeMap<_, _> = contents(tool.root()).into_iter().collect();
+        let given: Vec<&str> = given.iter().map(String::as_str).collect();
+        let done = tool.run(&given);
+        shape(&case, &given, &done);
+        let after: BTreeMap<_, _> = contents(tool.root()).into_iter().collect();
+        if case.leaves_nothing {
+            assert_eq!(before, after, "{}: files changed", case.name);
+        } else {
+            for (path, hash) in &before {
+                assert_eq!(after.get(path), Some(hash), "{}: {} changed", case.name, path.display());
+            }
+        }
+    }
+}
+
+/// `error[CODE] where: got …; expected …` and `  mend: …`, the right exit code, nothing on stdout.
+fn shape(case: &Case, given: &[&str], done: &Done) {
+    let said = format!("{} ({given:?}): exit {}, {}", case.name, done.code, done.stderr);
+    assert_eq!(done.code, case.exit, "{said}");
+    let text = done.stderr.as_str();
+    let place = text.strip_prefix(&format!("error[{}] ", case.code)).unwrap_or_else(|| panic!("{said}"));
+    assert!(place.contains(case.word), "no {:?} in {said}", case.word);
+    let (_, got) = place.split_once(": got ").unwrap_or_else(|| panic!("no got in {said}"));
+    let (got, expected) = got.split_once("; expected ").unwrap_or_else(|| panic!("no expected in {said}"));
+    let (expected, mend) = expected.split_once("\n  mend: ").unwrap_or_else(|| panic!("no mend in {said}"));
+    assert!(!got.is_empty() && !expected.is_empty() && mend.trim().len() > 3, "{said}");
+    assert!(done.stdout.is_empty(), "{said}: stdout {:?}", done.stdout);
+}

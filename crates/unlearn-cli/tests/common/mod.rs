@@ -1,0 +1,129 @@
+//! The built command in a folder of its own.
+
+// Each test binary uses its part of this.
+#![allow(dead_code, unreachable_pub)]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A whole recipe that runs in about a second: dense and pruned, Retrain and FT.
+pub const TINY: &str = r#"
+name = "tiny"
+
+[data]
+kind = "synthetic"
+train_per_class = 6
+test_per_class = 4
+size = 8
+
+[model]
+name = "resnet"
+width = 4
+blocks = [1, 1, 1, 1]
+classes = 10
+
+[training]
+epochs = 2
+batch_size = 20
+learning_rate = 0.05
+augment = "crop-flip"
+optimizer = { name = "sgd", momentum = 0.9, weight_decay = 5e-4 }
+schedule = { name = "cosine" }
+
+[[network]]
+name = "dense"
+
+[[network]]
+name = "sparse"
+pruning = { rate = 0.5, rewind = "epoch:1" }
+
+[forget]
+spec = "class:0"
+
+[[method]]
+name = "retrain"
+
+[[method]]
+name = "finetune"
+epochs = 1
+"#;
+
+/// What a run of the command came to.
+#[derive(Debug)]
+pub struct Done {
+    pub code: i32,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+impl From<Output> for Done {
+    fn from(output: Output) -> Self {
+        Self {
+            code: output.status.code().unwrap_or(-1),
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        }
+    }
+}
+
+/// The command and a temporary folder that it works in.
+pub struct Tool {
+    folder: tempfile::TempDir,
+}
+
+impl Tool {
+    pub fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    pub fn root(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn path(&self, name: &str) -> String {
+        self.root().join(name).to_str().unwrap().to_owned()
+    }
+
+    /// Writes a file and returns its path.
+    pub fn file(&self, name: &str, content: impl AsRef<[u8]>) -> String {
+        let path = self.root().join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_unlearn"));
+        command.args(arguments).current_dir(self.root()).env_remove("RUST_LOG");
+        command
+    }
+
+    pub fn run(&self, arguments: &[&str]) -> Done {
+        self.command(arguments).output().unwrap().into()
+    }
+}
+
+/// Every file below `folder` with the hash of its content, in order.
+pub fn contents(folder: &Path) -> Vec<(PathBuf, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_owned()];
+    while let Some(next) = folders.pop() {
+        for entry in std::fs::read_dir(&next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                found.push((path.clone(), "folder".into()));
+                folders.push(path);
+            } else {
+                found.push((path.clone(), hash(&std::fs::read(&path).unwrap())));
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// SHA-256 in hexadecimal.
+pub fn hash(bytes: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+}
