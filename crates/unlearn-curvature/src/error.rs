@@ -50,6 +50,14 @@ pub enum CurvatureError {
         /// What to do.
         mend: &'static str,
     },
+    /// The recording tape met something that it cannot carry cotangents through exactly.
+    #[error("the curvature engine cannot go through {what}; {mend}")]
+    Unsupported {
+        /// What was met.
+        what: String,
+        /// What to do.
+        mend: &'static str,
+    },
     /// A sample could not be read.
     #[error("sample {index} cannot be read: {reason}")]
     Sample {

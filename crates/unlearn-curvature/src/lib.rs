@@ -3,18 +3,31 @@
 //! This crate knows no data set and no unlearning method. It holds
 //!
 //! * [`path`]: dotted parameter names, read off any Burn module;
-//! * [`tape`]: the [`Tape`](tape::Tape) trait with its plain implementation;
+//! * [`tape`]: the [`Tape`](tape::Tape) trait with its plain and its recording implementation;
 //! * [`tree`]: values shaped like a module's parameters;
+//! * [`fisher`], [`per_sample`]: Fisher diagonals, norms, inner products and weighted sums of per-sample
+//!   gradients of a model on a tape, in batches and in bounded memory;
+//! * [`estimate`], [`sweep`], [`reduce`]: what those two are made of;
 //! * [`oracle`]: Fisher diagonals, Gram matrices and per-sample gradients of any module, slowly;
 //! * [`inverse`]: products with the inverse of a damped Fisher matrix.
 
 pub mod error;
+pub mod estimate;
+pub mod fisher;
 pub mod inverse;
+mod layer;
 pub mod oracle;
 pub mod path;
+pub mod per_sample;
+pub mod plan;
+pub mod reduce;
+pub mod sweep;
 pub mod tape;
 pub mod tree;
 
 pub use error::CurvatureError;
+pub use estimate::Estimator;
+pub use fisher::FisherDiag;
 pub use path::{ParamInfo, ParamPath, PathTracker, parameters};
+pub use per_sample::PerSample;
 pub use tree::{Leaf, ParamTree};

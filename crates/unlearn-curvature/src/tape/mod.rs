@@ -12,10 +12,12 @@
 
 mod ops;
 mod plain;
+pub mod record;
 mod value;
 
 pub use ops::{Inputs, Op};
 pub use plain::Plain;
+pub use record::{Record, Recording};
 pub use value::{AnyTensor, Ranked, Var};
 
 use burn::nn::conv::Conv2d;

@@ -1,0 +1,188 @@
+//! Fisher diagonals of a model on a tape.
+
+use std::collections::BTreeMap;
+
+use burn::Tensor;
+use burn::module::Module;
+
+use crate::oracle::{Diagonal, Samples};
+use crate::reduce::{Algorithm, SumSquares};
+use crate::sweep::{Passes, Settings};
+use crate::tape::{Tape, Var};
+use crate::tree::read;
+use crate::{CurvatureError, Estimator, ParamPath, ParamTree};
+
+/// A Fisher diagonal to be estimated: choose the estimator, then [`run`](Self::run).
+///
+/// The model runs in evaluation mode on a plain copy of its own; neither its parameters nor its batch-norm
+/// statistics move. Results are sums and counts, so that those of parts of a data set
+/// [merge](Diagonal::merge).
+///
+/// ```
+/// use burn::module::Module;
+/// use burn::nn::conv::{Conv2d, Conv2dConfig};
+/// use burn::nn::{Linear, LinearConfig};
+/// use burn::tensor::{Device, Tensor};
+/// use unlearn_curvature::FisherDiag;
+/// use unlearn_curvature::oracle::TensorSamples;
+/// use unlearn_curvature::tape::{Tape, Var};
+///
+/// #[derive(Module, Debug)]
+/// struct Net {
+///     conv: Conv2d,
+///     head: Linear,
+/// }
+///
+/// fn forward(net: &Net, images: Var<4>, tape: &mut dyn Tape) -> Var<2> {
+///     let x = tape.conv2d(&net.conv, images);
+///     let x = tape.relu(x);
+///     let x = tape.global_avg_pool(x);
+///     tape.linear(&net.head, x)
+/// }
+///
+/// let device = Device::flex();
+/// let net = Net {
+///     conv: Conv2dConfig::new([1, 4], [3, 3]).init(&device),
+///     head: LinearConfig::new(4, 3).init(&device),
+/// };
+/// let images = Tensor::<4>::ones([5, 1, 8, 8], &device);
+/// let samples = TensorSamples::new(images, vec![0, 1, 2, 0, 1])?;
+///
+/// let exact = FisherDiag::exact().batch(2).run(&net, forward, &samples)?;
+/// assert_eq!(exact.count, 5);
+/// assert_eq!(exact.mean().num_scalars(), 4 * 9 + 4 + 4 * 3 + 3);
+/// # Ok::<(), unlearn_curvature::CurvatureError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct FisherDiag {
+    estimator: Estimator,
+    settings: Settings,
+}
+
+impl FisherDiag {
+    /// The diagonal by `estimator`.
+    pub fn new(estimator: Estimator) -> Self {
+        Self { estimator, settings: Settings::default() }
+    }
+
+    /// [`Estimator::Empirical`].
+    pub fn empirical() -> Self {
+        Self::new(Estimator::Empirical)
+    }
+
+    /// [`Estimator::Exact`].
+    pub fn exact() -> Self {
+        Self::new(Estimator::Exact)
+    }
+
+    /// [`Estimator::LabelMc`] with `draws` labels a sample and seed 0.
+    pub fn sampled(draws: usize) -> Self {
+        Self::new(Estimator::LabelMc { draws, seed: 0 })
+    }
+
+    /// [`Estimator::SignMc`] with `draws` sign vectors a sample and seed 0.
+    pub fn sign(draws: usize) -> Self {
+        Self::new(Estimator::SignMc { draws, seed: 0 })
+    }
+
+    /// [`Estimator::Hybrid`] with `exact` exact columns, `draws` sign vectors over the rest and seed 0.
+    pub fn hybrid(exact: usize, draws: usize) -> Self {
+        Self::new(Estimator::Hybrid { exact, draws, seed: 0 })
+    }
+
+    /// [`Estimator::GroupMean`] over groups of `size` samples; the count is the number of groups.
+    pub fn group_mean(size: usize) -> Self {
+        Self::new(Estimator::GroupMean { size })
+    }
+
+    /// Another seed, where there is one.
+    pub fn seed(mut self, new: u64) -> Self {
+        match &mut self.estimator {
+            Estimator::LabelMc { seed, .. }
+            | Estimator::SignMc { seed, .. }
+            | Estimator::Hybrid { seed, .. } => *seed = new,
+            Estimator::Empirical | Estimator::Exact | Estimator::GroupMean { .. } => {}
+        }
+        self
+    }
+
+    /// At most `samples` at a time (64 by default), fewer where the budget asks for it.
+    pub fn batch(mut self, samples: usize) -> Self {
+        self.settings.batch = samples;
+        self
+    }
+
+    /// Holds about `bytes` beside the parameters and the result (1 GiB by default).
+    pub fn budget(mut self, bytes: usize) -> Self {
+        self.settings.budget = bytes;
+        self
+    }
+
+    /// Uses `algorithm` for every weight that can have it, instead of the [choice](Algorithm::choose) by shape.
+    pub fn algorithm(mut self, algorithm: Algorithm) -> Self {
+        self.settings.algorithm = Some(algorithm);
+        self
+    }
+
+    /// Carries at most `columns` cotangent columns back together.
+    pub fn columns(mut self, columns: usize) -> Self {
+        self.settings.columns = Some(columns);
+        self
+    }
+
+    /// Holds the temporaries of one layer within `bytes`.
+    pub fn chunk(mut self, bytes: usize) -> Self {
+        self.settings.chunk = Some(bytes);
+        self
+    }
+
+    /// Takes every gradient as zero where `keep` says `false`: weights that a pruning mask has removed are no
+    /// parameters any more. Parameters that are not named keep all entries.
+    pub fn kept(mut self, keep: BTreeMap<ParamPath, Vec<bool>>) -> Self {
+        self.settings.keep = keep;
+        self
+    }
+
+    /// The estimator.
+    pub fn estimator(&self) -> Estimator {
+        self.estimator
+    }
+
+    /// Estimates the diagonal over `samples`, for `model` whose logits `[n, k]` are
+    /// `forward(model, images, tape)`. Sums over samples (groups), one entry a trainable parameter.
+    ///
+    /// # Errors
+    /// [`CurvatureError::Argument`] for a setting out of range, no samples or a label without a logit;
+    /// [`CurvatureError::Unsupported`] for what the tape cannot carry cotangents through;
+    /// [`CurvatureError::NonFinite`]; [`CurvatureError::Keys`] and [`CurvatureError::Shape`] for
+    /// [`kept`](Self::kept) entries of another model; [`CurvatureError::Read`].
+    pub fn run<M, F, S>(&self, model: &M, forward: F, samples: &S) -> Result<Diagonal, CurvatureError>
+    where
+        M: Module,
+        F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+        S: Samples<Input = Tensor<4>>,
+    {
+        self.estimator.validate()?;
+        let passes = Passes::new(model, forward, &self.settings)?;
+        let plan = passes.plan(passes.cost(samples)?, &self.estimator, self.settings.budget);
+        let mut squares = SumSquares::new(plan.chunk, self.settings.algorithm);
+        let count = passes.all(samples, &self.estimator, plan, &mut [&mut squares])?;
+        let sum = squares.finish()?;
+        finite(&sum, "a sum of squared gradients")?;
+        Ok(Diagonal { sum, count })
+    }
+}
+
+/// # Errors
+/// [`CurvatureError::NonFinite`] when a value of `tree` is infinite or not a number.
+pub(crate) fn finite(tree: &ParamTree, what: &'static str) -> Result<(), CurvatureError> {
+    let largest = tree.iter().map(|(_, leaf)| leaf.values.clone().abs().sum()).collect();
+    let largest = read(Tensor::cat(largest, 0))?;
+    match tree.iter().zip(largest).find(|(_, largest)| !largest.is_finite()) {
+        Some(((path, _), _)) => Err(CurvatureError::NonFinite {
+            what: format!("{what} with respect to `{path}`"),
+            mend: "check the weights of the model for values that are far too large",
+        }),
+        None => Ok(()),
+    }
+}

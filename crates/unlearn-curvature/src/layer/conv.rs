@@ -1,0 +1,125 @@
+//! Convolutions as products with patches. i channels, k kernel taps, d = i·k, p outputs, t positions.
+
+use burn::Tensor;
+use burn::nn::PaddingConfig2d;
+use burn::nn::conv::Conv2d;
+use burn::tensor::module::{conv_transpose2d, conv2d};
+use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, PadMode};
+use burn::tensor::s;
+
+/// Everything about a convolution but its numbers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Geometry {
+    pub(crate) channels: usize,
+    kernel: [usize; 2],
+    stride: [usize; 2],
+    dilation: [usize; 2],
+    /// (before, after) for rows and columns.
+    padding: [(usize, usize); 2],
+    input: [usize; 2],
+    output: [usize; 2],
+}
+
+/// Padding in pairs (before, after) for rows and columns, as Burn's layers resolve it.
+pub(crate) fn padding_pairs(
+    padding: &PaddingConfig2d,
+    input: [usize; 2],
+    kernel: [usize; 2],
+    stride: [usize; 2],
+) -> [(usize, usize); 2] {
+    match padding {
+        PaddingConfig2d::Valid => [(0, 0); 2],
+        PaddingConfig2d::Explicit(top, left, bottom, right) => [(*top, *bottom), (*left, *right)],
+        // Output size ⌈input / stride⌉; an odd pixel goes to the end.
+        PaddingConfig2d::Same => std::array::from_fn(|axis| {
+            let output = input[axis].div_ceil(stride[axis]);
+            let needed = output.saturating_sub(1) * stride[axis] + kernel[axis];
+            let total = needed.saturating_sub(input[axis]);
+            (total / 2, total - total / 2)
+        }),
+    }
+}
+
+impl Geometry {
+    /// Of `layer` on inputs of `dims`, `[n, i, h, w]`.
+    pub(crate) fn of(layer: &Conv2d, dims: [usize; 4]) -> Self {
+        let [_, channels, height, width] = dims;
+        let input = [height, width];
+        let padding = padding_pairs(&layer.padding, input, layer.kernel_size, layer.stride);
+        let output = std::array::from_fn(|axis| {
+            let span = layer.dilation[axis] * (layer.kernel_size[axis] - 1) + 1;
+            (input[axis] + padding[axis].0 + padding[axis].1 - span) / layer.stride[axis] + 1
+        });
+        Self {
+            channels,
+            kernel: layer.kernel_size,
+            stride: layer.stride,
+            dilation: layer.dilation,
+            padding,
+            input,
+            output,
+        }
+    }
+
+    /// d, the length of a patch.
+    pub(crate) fn patch(&self) -> usize {
+        self.channels * self.kernel[0] * self.kernel[1]
+    }
+
+    /// t, the number of patches.
+    pub(crate) fn positions(&self) -> usize {
+        self.output[0] * self.output[1]
+    }
+
+    /// The patches of `x` `[n, i, h, w]`: `[n, d, t]`, d in the order of the weight.
+    ///
+    /// By shifted slices of the padded input: Burn's `unfold4d` runs a one-hot convolution for
+    /// anything but stride 1 without padding.
+    pub(crate) fn patches(&self, x: Tensor<4>) -> Tensor<3> {
+        let [n, channels, _, _] = x.dims();
+        let t = self.positions();
+        let x = if self.padding == [(0, 0); 2] { x } else { x.pad(self.padding, PadMode::Constant(0.0)) };
+        let [sy, sx] = self.stride;
+        let mut taps = Vec::with_capacity(self.kernel[0] * self.kernel[1]);
+        for ky in 0..self.kernel[0] {
+            for kx in 0..self.kernel[1] {
+                let (top, left) = (ky * self.dilation[0], kx * self.dilation[1]);
+                let bottom = top + (self.output[0] - 1) * sy + 1;
+                let right = left + (self.output[1] - 1) * sx + 1;
+                let tap = x.clone().slice(s![.., .., top..bottom;sy as isize, left..right;sx as isize]);
+                taps.push(tap.reshape([n, channels, 1, t]));
+            }
+        }
+        Tensor::cat(taps, 2).reshape([n, self.patch(), t])
+    }
+
+    /// The convolution of `x` `[n, i, h, w]` with a weight given as a matrix `[p, d]`: `[n, p, t]`.
+    pub(crate) fn apply(&self, x: Tensor<4>, matrix: Tensor<2>) -> Tensor<3> {
+        let (n, p) = (x.dims()[0], matrix.dims()[0]);
+        let weight = matrix.reshape([p, self.channels, self.kernel[0], self.kernel[1]]);
+        let options = ConvOptions::new_with_padding(self.stride, self.padding, self.dilation, 1);
+        conv2d(x, weight, None, options).reshape([n, p, self.positions()])
+    }
+
+    /// The gradient of the input `[n, i, h, w]`, given that of the output `[n, p, h', w']` and the weight
+    /// `[p, i, kh, kw]`. A kernel of a backend's own would go here.
+    pub(crate) fn input_gradient(&self, gradient: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
+        let span: [usize; 2] = std::array::from_fn(|a| self.dilation[a] * (self.kernel[a] - 1));
+        let direct = (0..2).all(|a| self.padding[a].0 == self.padding[a].1 && self.padding[a].0 <= span[a]);
+        if direct {
+            let padding = [self.padding[0].0, self.padding[1].0];
+            let rest =
+                std::array::from_fn(|a| (self.input[a] + 2 * padding[a] - span[a] - 1) % self.stride[a]);
+            let options = ConvTransposeOptions::new(self.stride, padding, rest, self.dilation, 1);
+            return conv_transpose2d(gradient, weight, None, options);
+        }
+        // Uneven or very wide padding: the gradient of the whole padded input, then its inner part.
+        let options = ConvTransposeOptions::new(self.stride, [0; 2], [0; 2], self.dilation, 1);
+        let full = conv_transpose2d(gradient, weight, None, options);
+        let [_, _, rows, columns] = full.dims();
+        let end = |a: usize| self.padding[a].0 + self.input[a];
+        let missing = [(0, end(0).saturating_sub(rows)), (0, end(1).saturating_sub(columns))];
+        let full = if missing == [(0, 0); 2] { full } else { full.pad(missing, PadMode::Constant(0.0)) };
+        full.slice(s![.., .., self.padding[0].0..end(0), self.padding[1].0..end(1)])
+    }
+}

@@ -1,0 +1,88 @@
+//! Batch norm with running statistics, and layer norm.
+
+use burn::Tensor;
+use burn::nn::LayerNorm;
+use burn::tensor::TensorData;
+
+use crate::CurvatureError;
+use crate::tree::read;
+
+/// Sums `[n, c, h, w]` over positions: `[n, c]`.
+pub(crate) fn sum_positions(x: Tensor<4>) -> Tensor<2> {
+    let [n, c, h, w] = x.dims();
+    x.reshape([n, c, h * w]).sum_dim(2).reshape([n, c])
+}
+
+/// The gradient of a batch norm's scale, `[b·c, channels]`: Σ over positions of g ∘ x̂.
+///
+/// x̂ is computed from `x`, not from the output: where a pruned network has γ = 0 the output no longer
+/// knows it.
+pub(crate) fn batch_scale(
+    x: Tensor<4>,
+    mean: &Tensor<1>,
+    inverse_std: &Tensor<1>,
+    cotangent: Tensor<4>,
+    (b, c): (usize, usize),
+) -> Tensor<2> {
+    let [_, channels, height, width] = x.dims();
+    let per_channel = |t: &Tensor<1>| t.clone().reshape([1, channels, 1, 1]);
+    let normalised = (x - per_channel(mean)) * per_channel(inverse_std);
+    let size = channels * height * width;
+    let product = cotangent.reshape([b, c, size]) * normalised.reshape([b, 1, size]);
+    product.reshape([b * c, channels, height * width]).sum_dim(2).reshape([b * c, channels])
+}
+
+/// The ε of a layer norm, which Burn keeps to itself, found by what the layer does: the row
+/// (a, −a, 0, …) has mean 0 and a variance far below ε, so that x̂ = a / √ε.
+pub(crate) fn epsilon(layer: &LayerNorm) -> Result<f64, CurvatureError> {
+    const SMALL: f32 = 1e-15;
+    let gamma = layer.gamma.val();
+    let (d, device) = (gamma.dims()[0], gamma.device());
+    if d < 2 {
+        // x̂ is 0 whatever ε is.
+        return Ok(1.0);
+    }
+    let mut row = vec![0.0; d];
+    (row[0], row[1]) = (SMALL, -SMALL);
+    let mut bare = layer.clone();
+    bare.gamma = bare.gamma.map(|gamma| gamma.ones_like());
+    bare.beta = None;
+    let seen = bare.forward(Tensor::<2>::from_data(TensorData::new(row, [1, d]), &device));
+    let seen = read(seen.reshape([d]))?[0];
+    Ok((f64::from(SMALL) / f64::from(seen)).powi(2))
+}
+
+/// Rows of a layer norm, normalised.
+pub(crate) struct Rows {
+    /// x̂, `[b, 1, t, d]`.
+    normalised: Tensor<4>,
+    /// 1 / σ, `[b, 1, t, 1]`.
+    inverse_std: Tensor<4>,
+}
+
+impl Rows {
+    /// Normalises `x` `[b, t, d]` along d with the biased variance (Ba et al. 2016, eq. 3).
+    pub(crate) fn new(x: Tensor<3>, epsilon: f64) -> Self {
+        let [b, t, d] = x.dims();
+        let x = x.reshape([b, 1, t, d]);
+        let centred = x.clone() - x.mean_dim(3);
+        let inverse_std = centred.clone().square().mean_dim(3).add_scalar(epsilon).sqrt().recip();
+        Self { normalised: centred * inverse_std.clone(), inverse_std }
+    }
+
+    /// The gradient of the scale: tokens are summed within a sample. `[b, c, t, d]` → `[b·c, d]`.
+    pub(crate) fn scale_gradient(&self, cotangent: Tensor<4>) -> Tensor<2> {
+        let [b, c, _, d] = cotangent.dims();
+        (cotangent * self.normalised.clone()).sum_dim(2).reshape([b * c, d])
+    }
+
+    /// The gradient of the input, (ĝ − mean(ĝ) − x̂ mean(ĝ ∘ x̂)) / σ with ĝ = g ∘ γ.
+    /// `[b, c, t, d]` → `[b·c, t, d]`.
+    pub(crate) fn input_gradient(&self, cotangent: Tensor<4>, gamma: &Tensor<1>) -> Tensor<3> {
+        let [b, c, t, d] = cotangent.dims();
+        let g = cotangent * gamma.clone().reshape([1, 1, 1, d]);
+        let along = (g.clone() * self.normalised.clone()).mean_dim(3);
+        let centred = g.clone() - g.mean_dim(3) - self.normalised.clone() * along;
+        (centred * self.inverse_std.clone()).reshape([b * c, t, d])
+    }
+}

@@ -1,0 +1,263 @@
+//! Norms, inner products and weighted sums of per-sample gradients, without ever storing them.
+
+use std::collections::BTreeMap;
+
+use burn::Tensor;
+use burn::module::Module;
+
+use crate::fisher::finite;
+use crate::oracle::{Pairs, Samples};
+use crate::reduce::{Dots, Held, Norms, Reduce, Route, WeightedGradient, gram_between};
+use crate::sweep::{Passes, Settings, ranges};
+use crate::tape::{Tape, Var};
+use crate::{CurvatureError, Estimator, ParamPath, ParamTree};
+
+/// Quantities of G = [g_1, …, g_n]ᵀ, `[n, p]`, the gradients of −log p_n\[label\] of each sample.
+///
+/// Like [`FisherDiag`](crate::FisherDiag) it takes a model with a forward pass on a tape and runs on a plain copy
+/// in evaluation mode.
+#[derive(Debug, Clone, Default)]
+pub struct PerSample {
+    settings: Settings,
+}
+
+impl PerSample {
+    /// Batches of 64 samples and 1 GiB.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// At most `samples` at a time, fewer where the budget asks for it.
+    pub fn batch(mut self, samples: usize) -> Self {
+        self.settings.batch = samples;
+        self
+    }
+
+    /// Holds about `bytes` beside the parameters and the result. [`gram`](Self::gram) needs fewer passes with
+    /// more.
+    pub fn budget(mut self, bytes: usize) -> Self {
+        self.settings.budget = bytes;
+        self
+    }
+
+    /// Forms all inner products by `route` where it can serve, instead of choosing by shape.
+    pub fn route(mut self, route: Route) -> Self {
+        self.settings.route = Some(route);
+        self
+    }
+
+    /// Holds the temporaries of one layer within `bytes`.
+    pub fn chunk(mut self, bytes: usize) -> Self {
+        self.settings.chunk = Some(bytes);
+        self
+    }
+
+    /// Takes every gradient as zero where `keep` says `false`; see [`FisherDiag::kept`](crate::FisherDiag::kept).
+    pub fn kept(mut self, keep: BTreeMap<ParamPath, Vec<bool>>) -> Self {
+        self.settings.keep = keep;
+        self
+    }
+
+    /// ‖g_n‖², `[n]`. One pass.
+    ///
+    /// # Errors
+    /// As [`FisherDiag::run`](crate::FisherDiag::run).
+    pub fn norms_squared<M, F, S>(
+        &self,
+        model: &M,
+        forward: F,
+        samples: &S,
+    ) -> Result<Vec<f64>, CurvatureError>
+    where
+        M: Module,
+        F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+        S: Samples<Input = Tensor<4>>,
+    {
+        let passes = Passes::new(model, forward, &self.settings)?;
+        let plan = passes.plan(passes.cost(samples)?, &Estimator::Empirical, self.settings.budget);
+        let mut norms = Norms::new(samples.len(), plan.chunk, self.settings.route);
+        passes.all(samples, &Estimator::Empirical, plan, &mut [&mut norms])?;
+        all_finite(norms.finish())
+    }
+
+    /// G v: ⟨g_n, `direction`⟩, `[n]`. One pass.
+    ///
+    /// # Errors
+    /// As [`FisherDiag::run`](crate::FisherDiag::run), and [`CurvatureError::Keys`] or
+    /// [`CurvatureError::Shape`] for a direction of another model.
+    pub fn dots<M, F, S>(
+        &self,
+        model: &M,
+        forward: F,
+        samples: &S,
+        direction: &ParamTree,
+    ) -> Result<Vec<f64>, CurvatureError>
+    where
+        M: Module,
+        F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+        S: Samples<Input = Tensor<4>>,
+    {
+        let passes = Passes::new(model, forward, &self.settings)?;
+        check_direction(&passes, direction)?;
+        let plan = passes.plan(passes.cost(samples)?, &Estimator::Empirical, self.settings.budget);
+        let mut dots = Dots::new(direction.clone(), samples.len(), plan.chunk);
+        passes.all(samples, &Estimator::Empirical, plan, &mut [&mut dots])?;
+        all_finite(dots.finish())
+    }
+
+    /// Gᵀ w = Σ_n w_n g_n. One pass.
+    ///
+    /// # Errors
+    /// As [`FisherDiag::run`](crate::FisherDiag::run), and [`CurvatureError::Argument`] unless there is one
+    /// finite weight a sample.
+    pub fn weighted_gradient<M, F, S>(
+        &self,
+        model: &M,
+        forward: F,
+        samples: &S,
+        weights: &[f64],
+    ) -> Result<ParamTree, CurvatureError>
+    where
+        M: Module,
+        F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+        S: Samples<Input = Tensor<4>>,
+    {
+        if weights.len() != samples.len() || weights.iter().any(|w| !w.is_finite()) {
+            return Err(CurvatureError::Argument {
+                field: "weights",
+                got: format!("{} for {} samples", weights.len(), samples.len()),
+                expected: "one finite weight a sample",
+            });
+        }
+        let passes = Passes::new(model, forward, &self.settings)?;
+        let plan = passes.plan(passes.cost(samples)?, &Estimator::Empirical, self.settings.budget);
+        let mut gradient = WeightedGradient::new(weights.to_vec(), plan.chunk);
+        passes.all(samples, &Estimator::Empirical, plan, &mut [&mut gradient])?;
+        let sum = gradient.finish()?;
+        finite(&sum, "a weighted sum of gradients")?;
+        Ok(sum)
+    }
+
+    /// The Gram matrix G Gᵀ, `[n, n]` row-major; see [`pairs`](Self::pairs).
+    ///
+    /// # Errors
+    /// As [`FisherDiag::run`](crate::FisherDiag::run).
+    pub fn gram<M, F, S>(&self, model: &M, forward: F, samples: &S) -> Result<Vec<f64>, CurvatureError>
+    where
+        M: Module,
+        F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+        S: Samples<Input = Tensor<4>>,
+    {
+        Ok(self.gram_and_dots(model, forward, samples, None)?.gram)
+    }
+
+    /// The Gram matrix G Gᵀ, `[n, n]`, and G v, `[n]`, from layer inputs and cotangents held in memory: a
+    /// fraction of the size of the gradients. One pass when those of all samples fit the budget, else
+    /// (b + 1)/2 for b blocks that fill half of it.
+    ///
+    /// # Errors
+    /// As [`dots`](Self::dots).
+    pub fn pairs<M, F, S>(
+        &self,
+        model: &M,
+        forward: F,
+        samples: &S,
+        direction: &ParamTree,
+    ) -> Result<Pairs, CurvatureError>
+    where
+        M: Module,
+        F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+        S: Samples<Input = Tensor<4>>,
+    {
+        self.gram_and_dots(model, forward, samples, Some(direction))
+    }
+
+    fn gram_and_dots<M, F, S>(
+        &self,
+        model: &M,
+        forward: F,
+        samples: &S,
+        direction: Option<&ParamTree>,
+    ) -> Result<Pairs, CurvatureError>
+    where
+        M: Module,
+        F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+        S: Samples<Input = Tensor<4>>,
+    {
+        const ESTIMATOR: &Estimator = &Estimator::Empirical;
+        let passes = Passes::new(model, forward, &self.settings)?;
+        if let Some(direction) = direction {
+            check_direction(&passes, direction)?;
+        }
+        let n = samples.len();
+        let cost = passes.cost(samples)?;
+        // A held sample: what the recording keeps, and about as much in cotangents.
+        let held_bytes = 2 * cost.recording.max(1);
+        let room = self.settings.budget / 4 * 3;
+        let fits = room / held_bytes;
+        let block = if n <= fits { n } else { (fits / 2).clamp(1, n) };
+        let mut plan = passes.plan(cost, ESTIMATOR, self.settings.budget / 4);
+        plan.batch = plan.batch.min(block);
+        let batches = ranges(n, plan.batch, 1);
+        let blocks: Vec<_> = batches.chunks((block / plan.batch).max(1)).collect();
+        tracing::debug!(samples = n, block, batch = plan.batch, blocks = blocks.len(), "gram");
+
+        let mut dots = direction.map(|direction| Dots::new(direction.clone(), n, plan.chunk));
+        let hold = |ranges: &[std::ops::Range<usize>], mut dots: Option<&mut Dots>| {
+            let one = |range: &std::ops::Range<usize>| {
+                let mut held = Held::default();
+                let mut reducers: Vec<&mut dyn Reduce> = vec![&mut held];
+                if let Some(dots) = dots.as_deref_mut() {
+                    reducers.push(dots);
+                }
+                passes.one(samples, range.clone(), ESTIMATOR, plan, &mut reducers)?;
+                Ok(held)
+            };
+            ranges.iter().map(one).collect::<Result<Vec<Held>, CurvatureError>>()
+        };
+        let mut gram = vec![0.0; n * n];
+        let how = (plan.chunk, self.settings.route);
+        for (number, rows) in blocks.iter().enumerate() {
+            let left = hold(rows, dots.as_mut())?;
+            gram_between(&left, &left, true, how, &mut gram, n)?;
+            for columns in &blocks[number + 1..] {
+                let right = hold(columns, None)?;
+                gram_between(&left, &right, false, how, &mut gram, n)?;
+            }
+        }
+        for i in 0..n {
+            for j in 0..i {
+                gram[i * n + j] = gram[j * n + i];
+            }
+        }
+        let dots = dots.map_or_else(Vec::new, Dots::finish);
+        Ok(Pairs { gram: all_finite(gram)?, dots: all_finite(dots)? })
+    }
+}
+
+fn check_direction<M, F>(passes: &Passes<'_, M, F>, direction: &ParamTree) -> Result<(), CurvatureError>
+where
+    M: Module,
+    F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+{
+    let known: Vec<&ParamPath> = passes.targets().iter().map(|target| &target.path).collect();
+    let unknown: Vec<_> = direction
+        .iter()
+        .filter(|(path, _)| !known.contains(path))
+        .map(|(path, _)| path.to_string())
+        .collect();
+    if unknown.is_empty() {
+        return Ok(());
+    }
+    Err(CurvatureError::Keys { missing: Vec::new(), unknown })
+}
+
+fn all_finite(values: Vec<f64>) -> Result<Vec<f64>, CurvatureError> {
+    if values.iter().all(|v| v.is_finite()) {
+        return Ok(values);
+    }
+    Err(CurvatureError::NonFinite {
+        what: "an inner product of gradients".into(),
+        mend: "check the weights of the model for values that are far too large",
+    })
+}

@@ -1,0 +1,182 @@
+//! Passes over labelled samples: record a batch, choose its cotangents, sweep them back.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use burn::Tensor;
+use burn::module::Module;
+use burn::tensor::Device;
+
+use super::Targets;
+use crate::estimate::Estimator;
+use crate::oracle::{LogitRows, Samples};
+use crate::plan::{Cost, DEFAULT_BATCH, DEFAULT_BUDGET, Plan};
+use crate::reduce::{Algorithm, Reduce, Route};
+use crate::tape::record::Recording;
+use crate::tape::{Record, Tape, Var};
+use crate::tree::read;
+use crate::{CurvatureError, ParamPath};
+
+/// How a run is cut into pieces, and what is forced. Nothing here changes a result beyond rounding, but for
+/// `keep`.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Most samples recorded together.
+    pub batch: usize,
+    /// Bytes to hold beside parameters and results.
+    pub budget: usize,
+    /// Most columns carried back together; all that fit when `None`.
+    pub columns: Option<usize>,
+    /// Bytes for the temporaries of one layer; an eighth of the budget, at most 256 MiB, when `None`.
+    pub chunk: Option<usize>,
+    /// The algorithm of every diagonal that can have it.
+    pub algorithm: Option<Algorithm>,
+    /// The route of every inner product that can have it.
+    pub route: Option<Route>,
+    /// Entries that are parameters still; see [`Targets::with_kept`].
+    pub keep: BTreeMap<ParamPath, Vec<bool>>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            batch: DEFAULT_BATCH,
+            budget: DEFAULT_BUDGET,
+            columns: None,
+            chunk: None,
+            algorithm: None,
+            route: None,
+            keep: BTreeMap::new(),
+        }
+    }
+}
+
+/// A model with its forward pass, ready to be recorded batch by batch.
+pub(crate) struct Passes<'a, M, F> {
+    model: M,
+    forward: F,
+    targets: Targets,
+    device: Device,
+    settings: &'a Settings,
+}
+
+impl<'a, M, F> Passes<'a, M, F>
+where
+    M: Module,
+    F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+{
+    /// A plain copy of `model` in evaluation mode.
+    pub(crate) fn new(model: &M, forward: F, settings: &'a Settings) -> Result<Self, CurvatureError> {
+        for (field, value) in
+            [("batch", Some(settings.batch)), ("columns", settings.columns), ("chunk", settings.chunk)]
+        {
+            if value == Some(0) {
+                return Err(CurvatureError::Argument { field, got: "0".into(), expected: "at least 1" });
+            }
+        }
+        let targets = Targets::of(model)?;
+        let model = model.valid();
+        let device = model.devices().into_iter().next().map(Device::without_autodiff);
+        let Some(device) = device else {
+            return Err(CurvatureError::Argument {
+                field: "model",
+                got: "a module on no device".into(),
+                expected: "a module with parameters",
+            });
+        };
+        let targets = targets.with_kept(&settings.keep, &device)?;
+        Ok(Self { model, forward, targets, device, settings })
+    }
+
+    pub(crate) fn targets(&self) -> &Targets {
+        &self.targets
+    }
+
+    /// Records `range` of `samples`.
+    fn record<S>(&self, samples: &S, range: Range<usize>) -> Result<(LogitRows, Recording), CurvatureError>
+    where
+        S: Samples<Input = Tensor<4>>,
+    {
+        let images = samples.inputs(range, &self.device)?;
+        let images = if images.is_autodiff() { images.inner() } else { images };
+        let record = Record::new(self.targets.ids());
+        let (logits, recording) =
+            record.forward(images, |images, tape| (self.forward)(&self.model, images, tape))?;
+        let [n, k] = logits.dims();
+        Ok((LogitRows::new(read(logits.reshape([n * k]))?, k)?, recording))
+    }
+
+    /// What one sample costs.
+    pub(crate) fn cost<S>(&self, samples: &S) -> Result<Cost, CurvatureError>
+    where
+        S: Samples<Input = Tensor<4>>,
+    {
+        if samples.is_empty() {
+            return Err(crate::oracle::no_samples());
+        }
+        let (rows, recording) = self.record(samples, 0..1)?;
+        Ok(Cost { recording: recording.bytes(), widest: recording.widest(), classes: rows.classes() })
+    }
+
+    /// How to cut a run of `estimator` that may take `budget` bytes.
+    pub(crate) fn plan(&self, cost: Cost, estimator: &Estimator, budget: usize) -> Plan {
+        let columns = estimator.count(cost.classes);
+        let mut plan = Plan::new(cost, (self.settings.batch, estimator.group()), columns, budget);
+        plan.columns = plan.columns.min(self.settings.columns.unwrap_or(usize::MAX));
+        plan.chunk = self.settings.chunk.unwrap_or(plan.chunk);
+        plan
+    }
+
+    /// Sweeps the estimator's columns of all `samples` to `reducers`; the number of units.
+    pub(crate) fn all<S>(
+        &self,
+        samples: &S,
+        estimator: &Estimator,
+        plan: Plan,
+        reducers: &mut [&mut dyn Reduce],
+    ) -> Result<usize, CurvatureError>
+    where
+        S: Samples<Input = Tensor<4>>,
+    {
+        let ranges = ranges(samples.len(), plan.batch, estimator.group());
+        for range in ranges {
+            self.one(samples, range, estimator, plan, reducers)?;
+        }
+        Ok(samples.len().div_ceil(estimator.group()))
+    }
+
+    /// Sweeps the estimator's columns of one batch.
+    pub(crate) fn one<S>(
+        &self,
+        samples: &S,
+        range: Range<usize>,
+        estimator: &Estimator,
+        plan: Plan,
+        reducers: &mut [&mut dyn Reduce],
+    ) -> Result<(), CurvatureError>
+    where
+        S: Samples<Input = Tensor<4>>,
+    {
+        tracing::trace!(from = range.start, to = range.end, of = samples.len(), "batch");
+        let labels: Vec<usize> = range.clone().map(|n| samples.label(n)).collect();
+        let (rows, recording) = self.record(samples, range.clone())?;
+        let columns = estimator.columns(&rows, &labels, range.start)?;
+        let first = range.start / estimator.group();
+        for start in (0..columns.count()).step_by(plan.columns) {
+            let part = columns.part(start..(start + plan.columns).min(columns.count()));
+            recording.sweep(&part, first, &self.targets, &self.device, reducers)?;
+        }
+        Ok(())
+    }
+}
+
+/// Batches of whole groups, and the incomplete last group by itself.
+pub(crate) fn ranges(samples: usize, batch: usize, group: usize) -> Vec<Range<usize>> {
+    let whole = samples / group * group;
+    let mut ranges: Vec<_> =
+        (0..whole).step_by(batch).map(|start| start..(start + batch).min(whole)).collect();
+    if whole < samples {
+        ranges.push(whole..samples);
+    }
+    ranges
+}

@@ -1,0 +1,113 @@
+//! The parameters whose curvature is asked for.
+
+use std::collections::BTreeMap;
+
+use burn::Tensor;
+use burn::module::{Module, ParamId};
+use burn::tensor::{Device, TensorData};
+
+use crate::{CurvatureError, ParamPath};
+
+/// One parameter.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// Its path in the module.
+    pub path: ParamPath,
+    /// Its shape in Burn's layout.
+    pub shape: Vec<usize>,
+    /// 1 where an entry is a parameter, 0 where a pruning mask has removed it; flat.
+    pub keep: Option<Tensor<1>>,
+}
+
+/// The trainable parameters of a module by Burn's identifier.
+#[derive(Debug, Clone, Default)]
+pub struct Targets {
+    by_id: BTreeMap<u64, Target>,
+}
+
+impl Targets {
+    /// All trainable parameters of `module`.
+    ///
+    /// # Errors
+    /// [`CurvatureError::Argument`] when there is none, [`CurvatureError::Unsupported`] when one
+    /// parameter stands at two paths.
+    pub fn of<M: Module>(module: &M) -> Result<Self, CurvatureError> {
+        let mut by_id = BTreeMap::new();
+        for info in crate::parameters(module).into_iter().filter(|p| p.trainable) {
+            let target = Target { path: info.path, shape: info.shape, keep: None };
+            if let Some(other) = by_id.insert(info.id.val(), target.clone()) {
+                return Err(CurvatureError::Unsupported {
+                    what: format!("one parameter under two names, `{}` and `{}`", other.path, target.path),
+                    mend: "keep a shared layer in one field and use it twice, or give the copies identifiers \
+                           of their own",
+                });
+            }
+        }
+        if by_id.is_empty() {
+            return Err(CurvatureError::Argument {
+                field: "model",
+                got: "a module without trainable parameters".into(),
+                expected: "a module with at least one",
+            });
+        }
+        Ok(Self { by_id })
+    }
+
+    /// Takes gradients as zero where `keep` says `false`. Parameters that are not named keep all.
+    ///
+    /// # Errors
+    /// [`CurvatureError::Keys`] for a parameter that is no target, [`CurvatureError::Shape`] for another
+    /// number of entries.
+    pub fn with_kept(
+        mut self,
+        keep: &BTreeMap<ParamPath, Vec<bool>>,
+        device: &Device,
+    ) -> Result<Self, CurvatureError> {
+        let unknown: Vec<_> = keep
+            .keys()
+            .filter(|path| self.by_id.values().all(|target| target.path != **path))
+            .map(ToString::to_string)
+            .collect();
+        if !unknown.is_empty() {
+            return Err(CurvatureError::Keys { missing: Vec::new(), unknown });
+        }
+        for target in self.by_id.values_mut() {
+            let Some(keep) = keep.get(&target.path) else { continue };
+            let size = target.shape.iter().product::<usize>();
+            if keep.len() != size {
+                return Err(CurvatureError::Shape {
+                    path: target.path.to_string(),
+                    got: vec![keep.len()],
+                    expected: target.shape.clone(),
+                });
+            }
+            let keep: Vec<f32> = keep.iter().map(|&keep| f32::from(u8::from(keep))).collect();
+            target.keep = Some(Tensor::from_data(TensorData::new(keep, [size]), device));
+        }
+        Ok(self)
+    }
+
+    /// The parameters' identifiers, for [`Record::new`](crate::tape::Record::new).
+    pub fn ids(&self) -> impl Iterator<Item = ParamId> {
+        self.by_id.keys().map(|&id| ParamId::from(id))
+    }
+
+    /// The parameters in no particular order.
+    pub fn iter(&self) -> impl Iterator<Item = &Target> {
+        self.by_id.values()
+    }
+
+    /// Number of parameters (tensors).
+    pub fn len(&self) -> usize {
+        self.by_id.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_id.is_empty()
+    }
+
+    pub(crate) fn get(&self, id: u64) -> Option<&Target> {
+        self.by_id.get(&id)
+    }
+}

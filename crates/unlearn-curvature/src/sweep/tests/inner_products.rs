@@ -1,0 +1,121 @@
+//! Norms, inner products and weighted sums.
+
+use std::collections::BTreeMap;
+
+use super::nets::{Net, residual};
+use super::{forward, oracle, same, same_tree, samples};
+use crate::reduce::Route;
+use crate::{CurvatureError, FisherDiag, ParamPath, ParamTree, PerSample};
+
+const TOLERANCE: f64 = 2e-5;
+
+fn weights(n: usize) -> Vec<f64> {
+    (0..n).map(|i| 0.3 * i as f64 - 1.0).collect()
+}
+
+/// Every way of cutting and both routes.
+fn ways() -> Vec<PerSample> {
+    let mut ways = vec![PerSample::new()];
+    for route in [Route::Direct, Route::Ghost] {
+        for (batch, chunk) in [(9, 1 << 20), (4, 5000), (1, 1)] {
+            ways.push(PerSample::new().route(route).batch(batch).chunk(chunk));
+        }
+    }
+    ways
+}
+
+#[test]
+fn they_are_those_of_explicit_gradients() {
+    for net in Net::all(4) {
+        let (n, oracle) = (9, oracle(&net));
+        let samples = samples(n, 4);
+        let direction = oracle.weighted_sum(&samples, &weights(n)).unwrap();
+        let expected = oracle.pairs(&samples, &direction).unwrap();
+        let norms = oracle.norms_squared(&samples).unwrap();
+        for way in ways() {
+            let sum = way.weighted_gradient(&net, forward, &samples, &weights(n)).unwrap();
+            same_tree(&sum, &direction, 2e-5);
+            same(&way.norms_squared(&net, forward, &samples).unwrap(), &norms, TOLERANCE);
+            same(&way.dots(&net, forward, &samples, &direction).unwrap(), &expected.dots, TOLERANCE);
+            // All held at once; blocks of some; blocks of one.
+            for budget in [1 << 30, 250_000, 0] {
+                let pairs = way.clone().budget(budget).pairs(&net, forward, &samples, &direction).unwrap();
+                same(&pairs.gram, &expected.gram, TOLERANCE);
+                same(&pairs.dots, &expected.dots, TOLERANCE);
+            }
+        }
+    }
+}
+
+/// Independent code paths that must agree.
+#[test]
+fn sums_of_squares_norms_products_and_gradients_fit_together() {
+    for net in Net::all(4) {
+        let n = 8;
+        let samples = samples(n, 4);
+        let engine = PerSample::new().batch(3);
+        let norms = engine.norms_squared(&net, forward, &samples).unwrap();
+        let fisher = FisherDiag::empirical().run(&net, forward, &samples).unwrap().sum;
+        let ones = fisher.map(|_, x| x.ones_like());
+        same(&[fisher.dot(&ones).unwrap()], &[norms.iter().sum()], TOLERANCE);
+
+        let gram = engine.gram(&net, forward, &samples).unwrap();
+        same(&(0..n).map(|i| gram[i * n + i]).collect::<Vec<_>>(), &norms, TOLERANCE);
+        let gradient = engine.weighted_gradient(&net, forward, &samples, &vec![1.0; n]).unwrap();
+        let dots = engine.dots(&net, forward, &samples, &gradient).unwrap();
+        same(&gram.chunks(n).map(|row| row.iter().sum()).collect::<Vec<_>>(), &dots, TOLERANCE);
+        same(&[gradient.dot(&gradient).unwrap()], &[dots.iter().sum()], TOLERANCE);
+    }
+}
+
+#[test]
+fn dropped_entries_are_no_parameters() {
+    for net in Net::all(3) {
+        let samples = samples(5, 3);
+        let keep: BTreeMap<ParamPath, Vec<bool>> = ParamTree::of_parameters(&net)
+            .iter()
+            .map(|(path, leaf)| {
+                let size = leaf.shape.iter().product::<usize>();
+                (path.clone(), (0..size).map(|i| i % 4 != 2).collect())
+            })
+            .collect();
+        let oracle = oracle(&net).with_kept(&keep).unwrap();
+        // A direction that is not zero where entries are dropped.
+        let direction = ParamTree::of_parameters(&net);
+        let expected = oracle.pairs(&samples, &direction).unwrap();
+        let sum = oracle.weighted_sum(&samples, &weights(5)).unwrap();
+        for way in ways() {
+            let way = way.kept(keep.clone());
+            let pairs = way.pairs(&net, forward, &samples, &direction).unwrap();
+            same(&pairs.gram, &expected.gram, TOLERANCE);
+            same(&pairs.dots, &expected.dots, TOLERANCE);
+            same(
+                &way.norms_squared(&net, forward, &samples).unwrap(),
+                &oracle.norms_squared(&samples).unwrap(),
+                TOLERANCE,
+            );
+            same_tree(&way.weighted_gradient(&net, forward, &samples, &weights(5)).unwrap(), &sum, 2e-5);
+        }
+    }
+}
+
+#[test]
+fn bad_directions_and_weights_are_errors() {
+    let (net, samples) = (residual(3), samples(3, 3));
+    let engine = PerSample::new();
+    let short = engine.weighted_gradient(&net, forward, &samples, &[1.0]);
+    assert!(matches!(short, Err(CurvatureError::Argument { field: "weights", .. })));
+    let infinite = engine.weighted_gradient(&net, forward, &samples, &[1.0, f64::INFINITY, 1.0]);
+    assert!(matches!(infinite, Err(CurvatureError::Argument { field: "weights", .. })));
+    let empty = engine.dots(&net, forward, &samples, &ParamTree::new());
+    assert!(matches!(empty, Err(CurvatureError::Keys { ref missing, .. }) if missing.len() == 1));
+    let mut more = ParamTree::of_parameters(&net);
+    more.insert_host("extra".into(), vec![1], vec![1.0], &burn::tensor::Device::flex()).unwrap();
+    let more = engine.pairs(&net, forward, &samples, &more);
+    assert!(matches!(more, Err(CurvatureError::Keys { ref unknown, .. }) if unknown == &["extra"]));
+    let mut shape = ParamTree::of_parameters(&net);
+    let device = burn::tensor::Device::flex();
+    shape.insert_host("Residual.head.bias".into(), vec![4], vec![1.0; 4], &device).unwrap();
+    let shape = engine.dots(&net, forward, &samples, &shape);
+    assert!(matches!(shape, Err(CurvatureError::Shape { .. })), "{shape:?}");
+}

@@ -1,0 +1,194 @@
+//! Going back through one operation. b samples, c columns, p outputs, d inputs, t positions.
+//!
+//! Cotangents are `[b·c, …]`: the columns of one sample lie together, so that a range of samples is a
+//! view and their columns stack along the output dimension of a product without a copy.
+
+use burn::Tensor;
+use burn::tensor::Int;
+
+use crate::layer::conv::Geometry;
+use crate::layer::{activation, norm, pool};
+use crate::sweep::{Site, SiteInput};
+use crate::tape::AnyTensor;
+
+/// What is kept of an operation. Fields that only a parameter's gradient or only the input's gradient
+/// needs are empty when nobody asks for it.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a few dozen live at a time")]
+pub(crate) enum Step {
+    Normalize {
+        std: Tensor<1>,
+    },
+    Conv2d {
+        x: Option<Tensor<4>>,
+        weight: Option<Tensor<4>>,
+        geometry: Geometry,
+        weight_id: Option<u64>,
+        bias_id: Option<u64>,
+    },
+    Linear {
+        x: Option<Tensor<3>>,
+        weight: Option<Tensor<2>>,
+        weight_id: Option<u64>,
+        bias_id: Option<u64>,
+    },
+    BatchNorm {
+        x: Option<Tensor<4>>,
+        mean: Tensor<1>,
+        inverse_std: Tensor<1>,
+        gamma: Tensor<1>,
+        gamma_id: Option<u64>,
+        beta_id: Option<u64>,
+    },
+    LayerNorm {
+        x: Tensor<3>,
+        epsilon: f64,
+        gamma: Tensor<1>,
+        gamma_id: Option<u64>,
+        beta_id: Option<u64>,
+    },
+    Relu {
+        y: AnyTensor,
+    },
+    Gelu {
+        x: AnyTensor,
+    },
+    Add,
+    MaxPool2d {
+        indices: Tensor<4, Int>,
+        dims: [usize; 4],
+    },
+    GlobalAvgPool {
+        dims: [usize; 4],
+    },
+    SubsamplePad {
+        pad: usize,
+        dims: [usize; 4],
+    },
+}
+
+/// What one call site says about one parameter.
+#[derive(Debug)]
+#[allow(clippy::large_enum_variant, reason = "a few dozen live at a time")]
+pub(crate) enum Emission {
+    /// A weight matrix: its gradient is Σ_t cotangent · inputᵀ.
+    Matrix {
+        /// Burn's identifier of the parameter.
+        id: u64,
+        /// Input and cotangent.
+        site: Site,
+    },
+    /// A vector: its gradient, `[b·c, p]`.
+    Vector {
+        /// Burn's identifier of the parameter.
+        id: u64,
+        /// The gradient of each sample and column.
+        gradient: Tensor<2>,
+    },
+}
+
+impl Step {
+    /// The parameters that this call site uses: those of which an [`Emission`] will speak.
+    pub(crate) fn parameters(&self) -> impl Iterator<Item = u64> {
+        let ids = match self {
+            Self::Conv2d { weight_id, bias_id, .. } | Self::Linear { weight_id, bias_id, .. } => {
+                [*weight_id, *bias_id]
+            }
+            Self::BatchNorm { gamma_id, beta_id, .. } | Self::LayerNorm { gamma_id, beta_id, .. } => {
+                [*gamma_id, *beta_id]
+            }
+            _ => [None, None],
+        };
+        ids.into_iter().flatten()
+    }
+
+    /// Speaks of the parameters' gradients to `emit` and returns the cotangent of the (first) input
+    /// when `needed`. `cotangent` is that of the result, of `c` columns for each of `b` samples.
+    pub(crate) fn back(
+        &self,
+        cotangent: AnyTensor,
+        (b, c): (usize, usize),
+        needed: bool,
+        emit: &mut dyn FnMut(Emission),
+    ) -> Option<AnyTensor> {
+        match (self, cotangent) {
+            (Self::Normalize { std }, AnyTensor::R4(g)) => {
+                let channels = std.dims()[0];
+                needed.then(|| AnyTensor::R4(g / std.clone().reshape([1, channels, 1, 1])))
+            }
+            (Self::Conv2d { x, weight, geometry, weight_id, bias_id }, AnyTensor::R4(g)) => {
+                let [rows, p, height, width] = g.dims();
+                let flat = g.clone().reshape([rows, p, height * width]);
+                if let Some(id) = *bias_id {
+                    let gradient = flat.clone().sum_dim(2).reshape([rows, p]);
+                    emit(Emission::Vector { id, gradient });
+                }
+                if let (Some(id), Some(x)) = (*weight_id, x) {
+                    let input = SiteInput::Image { x: x.clone(), geometry: geometry.clone() };
+                    emit(Emission::Matrix { id, site: Site { input, cotangent: flat } });
+                }
+                let weight = weight.as_ref().filter(|_| needed)?;
+                Some(AnyTensor::R4(geometry.input_gradient(g, weight.clone())))
+            }
+            (Self::Linear { x, weight, weight_id, bias_id }, g) => {
+                let mut dims = g.dims();
+                let g = g.into_rows();
+                let [rows, t, p] = g.dims();
+                if let Some(id) = *bias_id {
+                    emit(Emission::Vector { id, gradient: g.clone().sum_dim(1).reshape([rows, p]) });
+                }
+                if let (Some(id), Some(x)) = (*weight_id, x) {
+                    let site = Site {
+                        input: SiteInput::Rows { x: x.clone() },
+                        cotangent: g.clone().swap_dims(1, 2),
+                    };
+                    emit(Emission::Matrix { id, site });
+                }
+                let weight = weight.as_ref().filter(|_| needed)?;
+                let back = g.reshape([rows * t, p]).matmul(weight.clone().transpose());
+                let last = dims.len() - 1;
+                dims[last] = weight.dims()[0];
+                Some(AnyTensor::from_three(back.reshape([rows, t, dims[last]]), &dims))
+            }
+            (Self::BatchNorm { x, mean, inverse_std, gamma, gamma_id, beta_id }, AnyTensor::R4(g)) => {
+                if let Some(id) = *beta_id {
+                    emit(Emission::Vector { id, gradient: norm::sum_positions(g.clone()) });
+                }
+                if let (Some(id), Some(x)) = (*gamma_id, x) {
+                    let gradient = norm::batch_scale(x.clone(), mean, inverse_std, g.clone(), (b, c));
+                    emit(Emission::Vector { id, gradient });
+                }
+                let scale = gamma.clone() * inverse_std.clone();
+                let channels = scale.dims()[0];
+                needed.then(|| AnyTensor::R4(g * scale.reshape([1, channels, 1, 1])))
+            }
+            (Self::LayerNorm { x, epsilon, gamma, gamma_id, beta_id }, g) => {
+                let dims = g.dims();
+                let [_, t, d] = x.dims();
+                let g = g.into_rows();
+                if let Some(id) = *beta_id {
+                    emit(Emission::Vector { id, gradient: g.clone().sum_dim(1).reshape([b * c, d]) });
+                }
+                let rows = norm::Rows::new(x.clone(), *epsilon);
+                let g = g.reshape([b, c, t, d]);
+                if let Some(id) = *gamma_id {
+                    emit(Emission::Vector { id, gradient: rows.scale_gradient(g.clone()) });
+                }
+                needed.then(|| AnyTensor::from_three(rows.input_gradient(g, gamma), &dims))
+            }
+            (Self::Relu { y }, g) => Some(activation::relu(y.clone(), g, (b, c))),
+            (Self::Gelu { x }, g) => Some(activation::gelu(x.clone(), g, (b, c))),
+            (Self::Add, g) => Some(g),
+            (Self::MaxPool2d { indices, dims }, AnyTensor::R4(g)) => {
+                Some(AnyTensor::R4(pool::max_pool(indices.clone(), *dims, g, c)))
+            }
+            (Self::GlobalAvgPool { dims }, AnyTensor::R2(g)) => {
+                Some(AnyTensor::R4(pool::global_average(*dims, g)))
+            }
+            (Self::SubsamplePad { pad, dims }, AnyTensor::R4(g)) => {
+                Some(AnyTensor::R4(pool::subsample_pad(*pad, *dims, g)))
+            }
+            (step, g) => unreachable!("{step:?} cannot have a cotangent of shape {:?}", g.dims()),
+        }
+    }
+}
