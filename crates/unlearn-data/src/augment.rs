@@ -64,3 +64,6 @@ fn crop(image: &[u8], shape: ImageShape, (top, left): (usize, usize), flip: bool
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

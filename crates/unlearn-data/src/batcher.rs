@@ -102,3 +102,6 @@ impl Batcher<Sample, Batch> for ImageBatcher {
         host.to_device(device)
     }
 }
+
+#[cfg(test)]
+mod tests;

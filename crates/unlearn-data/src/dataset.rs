@@ -27,7 +27,12 @@ impl ImageShape {
 
     /// Whether a picture has no pixel.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.channels == 0 || self.height == 0 || self.width == 0
+    }
+
+    /// [`len`](Self::len) of a shape that may come from a stranger.
+    pub(crate) fn checked_len(self) -> Option<usize> {
+        self.channels.checked_mul(self.height)?.checked_mul(self.width)
     }
 }
 
@@ -111,7 +116,8 @@ impl Dataset {
         normalization: Normalization,
     ) -> Result<Self, DataError> {
         let name = name.into();
-        if shape.is_empty() || images.len() != labels.len() * shape.len() {
+        let bytes = shape.checked_len().and_then(|len| len.checked_mul(labels.len()));
+        if shape.is_empty() || bytes != Some(images.len()) {
             return Err(DataError::Invalid {
                 what: format!("data set {name}"),
                 got: format!("{} bytes for {} labels of shape {shape:?}", images.len(), labels.len()),
@@ -125,6 +131,15 @@ impl Dataset {
                 got: format!("{} means and {} deviations", normalization.mean.len(), normalization.std.len()),
                 expected: format!("{} of each, one a channel", shape.channels),
                 mend: "give one value a channel".into(),
+            });
+        }
+        let numbers = normalization.mean.iter().chain(&normalization.std);
+        if !numbers.clone().all(|v| v.is_finite()) || normalization.std.iter().any(|v| *v <= 0.0) {
+            return Err(DataError::Invalid {
+                what: format!("normalization of data set {name}"),
+                got: format!("{normalization:?}"),
+                expected: "finite means and deviations above zero".into(),
+                mend: "give the mean and deviation of pixels scaled to [0, 1]".into(),
             });
         }
         let classes = class_names.len();
@@ -290,3 +305,6 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
         out
     })
 }
+
+#[cfg(test)]
+mod tests;

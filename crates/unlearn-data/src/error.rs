@@ -182,6 +182,14 @@ pub enum DataError {
         /// Number of samples.
         len: usize,
     },
+    /// A list of indices cannot be read.
+    #[error("{}: {got}; expected a whole number of at least zero. Write one index a line", show(file))]
+    IndexFormat {
+        /// The file.
+        file: PathBuf,
+        /// The line and what it says.
+        got: String,
+    },
     /// An index occurs twice.
     #[error("index {first} occurs more than once ({count} duplicates in all); remove them")]
     IndexDuplicate {
@@ -270,6 +278,7 @@ impl DataError {
             Self::Exists { .. } => "E_EXISTS",
             Self::Io { .. } => "E_IO",
             Self::IndexRange { .. } => "E_INDEX_RANGE",
+            Self::IndexFormat { .. } => "E_INDEX_FORMAT",
             Self::IndexDuplicate { .. } => "E_INDEX_DUP",
             Self::NotTrained { .. } => "E_SPLIT",
             Self::ForgetEmpty { .. } => "E_FORGET_EMPTY",

@@ -223,3 +223,6 @@ impl FromStr for ForgetSpec {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

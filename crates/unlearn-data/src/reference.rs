@@ -63,3 +63,6 @@ impl NumpyRandom {
         order
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -53,3 +53,6 @@ impl Seed {
         ChaCha8Rng::from_seed(key)
     }
 }
+
+#[cfg(test)]
+mod tests;

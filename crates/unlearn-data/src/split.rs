@@ -10,7 +10,7 @@ use crate::seed::{Seed, Stream};
 
 /// How validation samples are chosen.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", tag = "rule")]
+#[serde(rename_all = "kebab-case", tag = "rule", deny_unknown_fields)]
 #[non_exhaustive]
 pub enum SplitRule {
     /// No validation: every sample trains.
@@ -46,14 +46,32 @@ impl Split {
     /// Splits `dataset` by `rule`.
     ///
     /// # Errors
-    /// [`DataError::Invalid`] for a fraction outside `[0, 1)` or one that leaves no validation
-    /// sample in a class.
+    /// [`DataError::Invalid`] for a fraction outside `[0, 1)`; under
+    /// [`SplitRule::Stratified`] also for one above zero that leaves a class without a validation
+    /// sample. ([`SplitRule::Reference`] rounds down to nothing, as the published code does.)
     pub fn new(dataset: &Dataset, rule: SplitRule) -> Result<Self, DataError> {
         let validation = match rule {
             SplitRule::None => Vec::new(),
-            SplitRule::Stratified { fraction, seed } => per_class(dataset, fraction, |class, n, k| {
-                sample(&mut seed.rng(Stream::Split, 0, class as u64), n, k).into_vec()
-            })?,
+            SplitRule::Stratified { fraction, seed } => {
+                let mut without = None;
+                let drawn = per_class(dataset, fraction, |class, n, k| {
+                    if k == 0 && n > 0 && fraction > 0.0 {
+                        without.get_or_insert((class, n));
+                    }
+                    sample(&mut seed.rng(Stream::Split, 0, class as u64), n, k).into_vec()
+                })?;
+                if let Some((class, n)) = without {
+                    return Err(DataError::Invalid {
+                        what: "validation fraction".into(),
+                        got: format!(
+                            "{fraction}, which is less than one of the {n} samples of class {class}"
+                        ),
+                        expected: format!("0, or at least {:.4}", 1.0 / n as f64),
+                        mend: "use more samples, a larger fraction, or no validation".into(),
+                    });
+                }
+                drawn
+            }
             SplitRule::Reference { fraction, seed } => {
                 let mut generator = crate::reference::NumpyRandom::new(seed);
                 per_class(dataset, fraction, |_, n, k| generator.choice(n, k))?
@@ -73,6 +91,31 @@ impl Split {
         }
         let id = hex(&hash.finalize());
         Self { rule, fingerprint: dataset.fingerprint().to_owned(), train, validation, id }
+    }
+
+    /// Checks a split that was read from a file: it must be the one that its rule draws from
+    /// `dataset`.
+    ///
+    /// # Errors
+    /// [`DataError::DatasetMismatch`] when it was made for other data; [`DataError::Invalid`] when
+    /// its lists were changed.
+    pub fn verify(&self, dataset: &Dataset) -> Result<(), DataError> {
+        if self.fingerprint != dataset.fingerprint() {
+            return Err(DataError::DatasetMismatch {
+                name: dataset.name().to_owned(),
+                got: dataset.fingerprint().to_owned(),
+                expected: self.fingerprint.clone(),
+            });
+        }
+        if Self::new(dataset, self.rule)? == *self {
+            return Ok(());
+        }
+        Err(DataError::Invalid {
+            what: "split".into(),
+            got: "index lists that its rule does not draw".into(),
+            expected: format!("the lists that {:?} draws", self.rule),
+            mend: "split the data again".into(),
+        })
     }
 
     /// The rule it was made by.
@@ -126,3 +169,6 @@ fn per_class(
     }
     Ok(chosen)
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

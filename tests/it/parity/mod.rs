@@ -4,3 +4,4 @@ mod checkpoint;
 mod curvature;
 mod mia;
 mod resnet;
+mod splits;

@@ -81,6 +81,14 @@ impl From<DataError> for Failure {
                 format!("an index of {len} samples (0–{})", len.saturating_sub(1)),
                 "correct the list",
             ),
+            DataError::IndexFormat { file, got } => Self::new(
+                code,
+                Exit::Data,
+                file.display().to_string(),
+                got,
+                "a whole number of at least zero",
+                "write one index a line",
+            ),
             DataError::IndexDuplicate { first, count } => Self::new(
                 code,
                 Exit::Data,

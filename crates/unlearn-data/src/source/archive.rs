@@ -134,6 +134,16 @@ fn extract(file: &Path, members: &[Member<'_>], into: &Path) -> Result<(), DataE
         }
         out.sync_all().map_err(unwritable)?;
     }
+    // To the end, for gzip's check sum comes last.
+    let mut rest = archive.into_inner();
+    std::io::copy(&mut rest, &mut std::io::sink()).map_err(broken)?;
+    if rest.limit() == 0 {
+        return Err(fault(
+            ArchiveFault::Size,
+            format!("over {cap} bytes unpacked"),
+            "at most that many".into(),
+        ));
+    }
     if let Some(place) = found.iter().position(|found| !found) {
         return Err(fault(
             ArchiveFault::Member,
