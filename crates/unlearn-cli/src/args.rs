@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::command::{
-    completions::CompletionsArgs, demo::DemoArgs, eval::EvalArgs, forget::ForgetArgs, methods::MethodsArgs,
-    prune::PruneArgs, recipe::RecipeCommand, run::RunArgs, train::TrainArgs,
+    completions::CompletionsArgs, data::DataCommand, demo::DemoArgs, eval::EvalArgs, forget::ForgetArgs,
+    methods::MethodsArgs, prune::PruneArgs, recipe::RecipeCommand, run::RunArgs, train::TrainArgs,
 };
 use crate::run::folder::Place;
 
@@ -49,6 +49,9 @@ pub(crate) enum Command {
     Forget(ForgetArgs),
     /// Measure what models have forgotten.
     Eval(EvalArgs),
+    /// Fetch, look at and pack data sets.
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Look after recipes.
     #[command(subcommand)]
     Recipe(RecipeCommand),

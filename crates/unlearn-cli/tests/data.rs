@@ -73,7 +73,11 @@ fn pack_copies_a_set_whole() {
     // A packed file is a data set like any other, so it can be packed again.
     let run = unlearn(dir.path(), &["pack", "set.bin", "again.bin"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
-    assert!(run.stdout.contains("again.bin") && run.stdout.contains(set().train.fingerprint()), "{}", run.stdout);
+    assert!(
+        run.stdout.contains("again.bin") && run.stdout.contains(set().train.fingerprint()),
+        "{}",
+        run.stdout
+    );
     assert_eq!(fs::read(dir.path().join("again.bin")).unwrap(), fs::read(&file).unwrap());
     refused(dir.path(), &["pack", "set.bin", "again.bin"], 5, "E_EXISTS", &["again.bin"]);
     refused(dir.path(), &["pack", "set.bin", "no/where.bin"], 5, "E_IO", &["no/where.bin"]);
@@ -151,7 +155,9 @@ fn fetch_says_what_is_wrong() {
             let _ = stream.read(&mut request);
             let answer: &[u8] = match number {
                 0 => b"HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
-                _ => b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 20\r\n\r\n<html>sorry</html>..",
+                _ => {
+                    b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 20\r\n\r\n<html>sorry</html>.."
+                }
             };
             let _ = stream.write_all(answer);
         }

@@ -33,8 +33,10 @@ pub(crate) enum Fetchable {
 
 /// Arguments of `unlearn data fetch`.
 #[derive(Debug, Clone, Args)]
-#[command(after_help = "The archive's length and SHA-256 are known beforehand, so any mirror will do. A download \
-that breaks off is continued by the same command.")]
+#[command(
+    after_help = "The archive's length and SHA-256 are known beforehand, so any mirror will do. A download \
+that breaks off is continued by the same command."
+)]
 pub(crate) struct FetchArgs {
     /// The data set.
     #[arg(value_enum)]

@@ -1,6 +1,7 @@
 //! One file a verb.
 
 pub(crate) mod completions;
+pub(crate) mod data;
 pub(crate) mod demo;
 pub(crate) mod eval;
 pub(crate) mod forget;
@@ -27,6 +28,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Prune(arguments) => prune::main(&arguments, teller()?),
         Command::Forget(arguments) => forget::main(&arguments, teller()?),
         Command::Eval(arguments) => eval::main(&arguments, teller()?),
+        Command::Data(command) => data::main(&command, cli.output),
         Command::Recipe(command) => recipe::main(&command),
         Command::Methods(arguments) => methods::main(&arguments),
         Command::Completions(arguments) => completions::main(&arguments),

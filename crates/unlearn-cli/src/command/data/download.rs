@@ -1,6 +1,7 @@
 //! One file from the net whose length and SHA-256 are known: continued after a break, never longer
 //! than it may be, and under its name only when it is the right one.
 
+use std::fmt::Write as _;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
@@ -123,9 +124,7 @@ impl<'a> Download<'a> {
         if let Some(length) = response.body().content_length()
             && start.checked_add(length) != Some(self.bytes)
         {
-            return Err(self
-                .failed(format!("a file of {} bytes", start.saturating_add(length)))
-                .into());
+            return Err(self.failed(format!("a file of {} bytes", start.saturating_add(length))).into());
         }
         bar.set_position(start);
         // One byte more than may come shows a file that is too long.
@@ -201,9 +200,7 @@ impl<'a> Download<'a> {
                 let failure = self.failed("an address that is none");
                 with_mend(failure, "name an http or https address with --url").into()
             }
-            Error::TooManyRedirects | Error::RedirectFailed => {
-                self.failed("redirects without end").into()
-            }
+            Error::TooManyRedirects | Error::RedirectFailed => self.failed("redirects without end").into(),
             Error::Timeout(_) => Break::Again(self.stalled()),
             Error::Io(e) => Break::Again(self.broken(0, e)),
             other => Break::Again(format!("no answer ({})", short(&other.to_string()))),
@@ -373,7 +370,16 @@ fn sha256(file: &mut File, cap: u64) -> io::Result<String> {
             read => hash.update(&buffer[..read]),
         }
     }
-    Ok(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(&hash.finalize()))
+}
+
+/// Lower-case hexadecimal.
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(out, "{byte:02x}");
+        out
+    })
 }
 
 fn short(text: &str) -> String {

@@ -13,7 +13,7 @@ fn content() -> Vec<u8> {
 }
 
 fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
 }
 
 struct Case {
@@ -95,7 +95,8 @@ fn two_cuts_are_continued_and_three_are_for_the_next_call() {
     Case::new(vec![Answer::Cut(10), Answer::Cut(20)]).arrives(3);
 
     let case = Case::new(vec![Answer::Cut(1_000), Answer::Cut(500), Answer::Cut(700)]);
-    let failure = case.fails("E_DOWNLOAD", 3, &["2200 of 200000 bytes", "3 tries", "run the same command again"]);
+    let failure =
+        case.fails("E_DOWNLOAD", 3, &["2200 of 200000 bytes", "3 tries", "run the same command again"]);
     assert_eq!(failure.exit, Exit::Environment);
     assert_eq!(fs::read(case.part()).unwrap(), content()[..2_200]);
     case.arrives(4);
@@ -111,11 +112,15 @@ fn a_server_that_ignores_ranges_begins_again() {
 fn a_range_that_was_not_asked_for_is_not_appended() {
     Case::new(vec![Answer::Cut(5_000), Answer::ShiftedRange(7)]).arrives(3);
     Case::new(vec![Answer::Cut(5_000), Answer::Head("206 Partial Content", "")]).arrives(3);
-    Case::new(vec![Answer::Cut(5_000), Answer::Head("206 Partial Content", "content-range: x/y\r\n")]).arrives(3);
+    Case::new(vec![Answer::Cut(5_000), Answer::Head("206 Partial Content", "content-range: x/y\r\n")])
+        .arrives(3);
     Case::new(vec![Answer::Cut(5_000), Answer::Head("416 Range Not Satisfiable", "")]).arrives(3);
     let other = "content-range: bytes 5000-9998/9999\r\n";
-    Case::new(vec![Answer::Cut(5_000), Answer::Head("206 Partial Content", other)])
-        .fails("E_DOWNLOAD", 2, &["a file of 9999 bytes", "the file of 200000 bytes"]);
+    Case::new(vec![Answer::Cut(5_000), Answer::Head("206 Partial Content", other)]).fails(
+        "E_DOWNLOAD",
+        2,
+        &["a file of 9999 bytes", "the file of 200000 bytes"],
+    );
 }
 
 #[test]
@@ -256,7 +261,9 @@ fn two_downloads_do_not_write_one_file() {
 fn ranges_are_read() {
     assert_eq!(content_range("bytes 5-9/10"), Some((5, Some(10))));
     assert_eq!(content_range("bytes 5-9/*"), Some((5, None)));
-    for text in ["", "bytes", "bytes */10", "items 5-9/10", "bytes 5-9", "bytes x-9/10", "bytes 5-9/x", "bytes -9/10"] {
+    for text in
+        ["", "bytes", "bytes */10", "items 5-9/10", "bytes 5-9", "bytes x-9/10", "bytes 5-9/x", "bytes -9/10"]
+    {
         assert_eq!(content_range(text), None, "{text}");
     }
 }

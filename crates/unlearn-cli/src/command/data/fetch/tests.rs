@@ -16,7 +16,7 @@ const MEMBERS: [Member<'static>; 2] = [
 ];
 
 fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    super::super::download::hex(&Sha256::digest(bytes))
 }
 
 /// An address that serves `content` to everybody.
@@ -28,7 +28,8 @@ fn serve(content: &'static [u8]) -> String {
             let mut stream = stream.unwrap();
             let mut request = [0; 2_048];
             let _ = stream.read(&mut request);
-            let head = format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", content.len());
+            let head =
+                format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {}\r\n\r\n", content.len());
             let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(content));
         }
     });
@@ -105,11 +106,4 @@ fn the_target_is_tried_before_the_download() {
         assert_eq!((failure.code, failure.exit), ("E_OUTDIR", Exit::Environment));
         assert!(failure.to_string().contains("--out"), "{failure}");
     }
-}
-
-#[test]
-fn the_pinned_set_is_whole() {
-    assert!(CIFAR10_URL.starts_with("https://") && CIFAR10_SHA256.len() == 64);
-    // 60,000 records compress to less than their length.
-    assert!(CIFAR10_BYTES < 6 * cifar10::FILE_BYTES);
 }

@@ -94,7 +94,8 @@ fn serve(
 ) -> std::io::Result<()> {
     let start = range_start(request);
     let rest = &content[start.unwrap_or(0)..];
-    let ok = |length: usize| format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+    let ok =
+        |length: usize| format!("HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
     let partial = |from: usize| {
         format!(
             "HTTP/1.1 206 Partial Content\r\nconnection: close\r\ncontent-length: {}\r\n\
@@ -140,7 +141,8 @@ fn serve(
         }
         Some(Answer::Raw(bytes)) => stream.write_all(bytes),
         Some(Answer::Redirect) => {
-            let head = "HTTP/1.1 302 Found\r\nconnection: close\r\ncontent-length: 0\r\nlocation: /there\r\n\r\n";
+            let head =
+                "HTTP/1.1 302 Found\r\nconnection: close\r\ncontent-length: 0\r\nlocation: /there\r\n\r\n";
             send(stream, head, b"")
         }
     }
