@@ -141,6 +141,9 @@ fn keep() -> usize {
     2
 }
 
+/// More epochs than any run has: with so few, no count of steps leaves 64 bits.
+const MAX_EPOCHS: u64 = 1_000_000_000;
+
 impl FitConfig {
     /// A run of `epochs` at a constant `learning_rate`; change the other fields as needed.
     pub fn new(epochs: u64, learning_rate: f64, optimizer: OptimizerConfig) -> Self {
@@ -164,7 +167,16 @@ impl FitConfig {
     /// # Errors
     /// [`TrainError::Config`] with the first field that cannot be.
     pub fn validate(&self) -> Result<(), TrainError> {
-        require(self.epochs >= 1, "epochs", self.epochs, "at least 1", "ask for an epoch or do not train")?;
+        let counts = [
+            ("epochs", self.epochs, 1),
+            ("warmup_epochs", self.warmup_epochs, 0),
+            ("schedule_offset", self.schedule_offset, 0),
+        ];
+        for (field, got, least) in counts {
+            if !(least..=MAX_EPOCHS).contains(&got) {
+                return refuse(field, got, format!("{least} to {MAX_EPOCHS}"), "give a number of epochs");
+            }
+        }
         require(
             self.learning_rate.is_finite() && self.learning_rate > 0.0,
             "learning_rate",
@@ -189,14 +201,6 @@ impl FitConfig {
                 "0.1 is usual",
             )?;
         }
-        let horizon = self.epochs.checked_add(self.schedule_offset);
-        require(
-            horizon.is_some(),
-            "schedule_offset",
-            self.schedule_offset,
-            "small enough to be added to epochs",
-            "give the epochs that count as already done",
-        )?;
         if let Some(norm) = self.clip_norm {
             require(
                 norm.is_finite() && norm > 0.0,
