@@ -130,7 +130,12 @@ fn masked_training_keeps_exact_zeros_and_follows_the_cpu() {
     let (gpu, gpu_history) = run(&gpu());
     let (cpu, cpu_history) = run(&Device::flex());
     for (a, b) in gpu_history.iter().zip(&cpu_history) {
-        assert!((a.loss - b.loss).abs() <= 1e-2 * b.loss, "loss {} on the GPU, {} on the CPU", a.loss, b.loss);
+        assert!(
+            (a.loss - b.loss).abs() <= 1e-2 * b.loss,
+            "loss {} on the GPU, {} on the CPU",
+            a.loss,
+            b.loss
+        );
     }
     for (name, tensor) in cpu.iter() {
         assert_close(name, &gpu.get(name).unwrap().values, &tensor.values, 1e-2);

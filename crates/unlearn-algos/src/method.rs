@@ -35,6 +35,13 @@ pub struct TrainingRecipe {
     pub label_smoothing: f64,
 }
 
+impl TrainingRecipe {
+    /// Training as `fit` says, `batch_size` samples a step, without augmentation or label smoothing.
+    pub fn new(fit: FitConfig, batch_size: usize) -> Self {
+        Self { fit, batch_size, augment: Augment::None, label_smoothing: 0.0 }
+    }
+}
+
 /// Everything a method may use beside the model and the partition. It holds no test data and no
 /// metric: a method cannot peek at what it is judged by.
 pub struct Context<'a, M> {
@@ -55,6 +62,20 @@ pub struct Context<'a, M> {
     pub directory: Option<&'a Path>,
     /// Sees the events of iterative methods.
     pub observer: &'a mut dyn Observer,
+}
+
+impl<'a, M> Context<'a, M> {
+    /// A context for a dense model: no mask, no folder, one thread that prepares batches. Change the
+    /// fields for more.
+    pub fn new(
+        dataset: &'a Dataset,
+        fresh: &'a dyn Fn() -> M,
+        training: &'a TrainingRecipe,
+        seed: Seed,
+        observer: &'a mut dyn Observer,
+    ) -> Self {
+        Self { dataset, fresh, training, mask: None, seed, workers: 1, directory: None, observer }
+    }
 }
 
 /// What a method gives.
