@@ -1,5 +1,5 @@
-//! The list of methods. To add one: a file here whose first lines are its page, a `mod` line and an
-//! entry in the two lists below, in the order of names.
+//! The list of methods. To add one: a file here whose first lines are its page, a `mod` line (with its
+//! `pub use`) and a line in the list below, in the order of names.
 
 mod finetune;
 mod finetune_l1;
@@ -50,28 +50,35 @@ impl MethodCard {
     }
 }
 
-macro_rules! card {
-    ($name:literal, $file:literal, $method:ty) => {
-        MethodCard {
+/// Writes the list out: cards and constructors from one entry a method.
+macro_rules! methods {
+    ($($name:literal in $file:literal is $method:ident;)*) => {
+        const CARDS: &[MethodCard] = &[$(MethodCard {
             name: $name,
             source: include_str!($file),
-            defaults: || serde_json::to_value(<$method>::default()).unwrap_or(Value::Null),
+            defaults: || serde_json::to_value($method::default()).unwrap_or(Value::Null),
+        }),*];
+
+        /// All methods for models of type `M`, in the order of their names: the name, and what makes
+        /// the method from hyperparameters.
+        pub fn registry<M: Classifier>() -> Vec<(&'static str, Build<M>)> {
+            vec![$(($name, |parameters| build::<M, $method>($name, parameters))),*]
         }
     };
 }
 
-const CARDS: [MethodCard; 6] = [
-    card!("finetune", "finetune.rs", FineTune),
-    card!("finetune-l1", "finetune_l1.rs", FineTuneL1),
-    card!("fisher", "fisher.rs", Fisher),
-    card!("gradient-ascent", "gradient_ascent.rs", GradientAscent),
-    card!("influence", "influence.rs", Influence),
-    card!("retrain", "retrain.rs", Retrain),
-];
+methods! {
+    "finetune" in "finetune.rs" is FineTune;
+    "finetune-l1" in "finetune_l1.rs" is FineTuneL1;
+    "fisher" in "fisher.rs" is Fisher;
+    "gradient-ascent" in "gradient_ascent.rs" is GradientAscent;
+    "influence" in "influence.rs" is Influence;
+    "retrain" in "retrain.rs" is Retrain;
+}
 
 /// All methods, in the order of their names.
 pub fn cards() -> &'static [MethodCard] {
-    &CARDS
+    CARDS
 }
 
 /// The card of the method `name`.
@@ -81,27 +88,13 @@ pub fn cards() -> &'static [MethodCard] {
 pub fn card(name: &str) -> Result<&'static MethodCard, UnlearnError> {
     CARDS.iter().find(|card| card.name == name).ok_or_else(|| UnlearnError::UnknownMethod {
         got: name.to_owned(),
-        known: CARDS.map(|card| card.name).join(", "),
+        known: CARDS.iter().map(|card| card.name).collect::<Vec<_>>().join(", "),
         nearest: nearest(name, CARDS.iter().map(|card| card.name)),
     })
 }
 
 /// Makes a method from hyperparameters.
 pub type Build<M> = fn(Value) -> Result<Box<dyn Unlearn<M>>, UnlearnError>;
-
-/// All methods for models of type `M`, in the order of their names: the card, and what makes the method
-/// from hyperparameters.
-pub fn registry<M: Classifier>() -> [(&'static MethodCard, Build<M>); 6] {
-    let [finetune, finetune_l1, fisher, gradient_ascent, influence, retrain] = &CARDS;
-    [
-        (finetune, |p| build::<M, FineTune>("finetune", p)),
-        (finetune_l1, |p| build::<M, FineTuneL1>("finetune-l1", p)),
-        (fisher, |p| build::<M, Fisher>("fisher", p)),
-        (gradient_ascent, |p| build::<M, GradientAscent>("gradient-ascent", p)),
-        (influence, |p| build::<M, Influence>("influence", p)),
-        (retrain, |p| build::<M, Retrain>("retrain", p)),
-    ]
-}
 
 /// The method `name` with the hyperparameters `parameters`: a JSON object (or `null`) of those that
 /// differ from the defaults. They are validated here, once.
@@ -110,11 +103,10 @@ pub fn registry<M: Classifier>() -> [(&'static MethodCard, Build<M>); 6] {
 /// [`UnlearnError::UnknownMethod`], [`UnlearnError::UnknownHyperparameter`], [`UnlearnError::Form`] for a
 /// value of another type, [`UnlearnError::Hyperparameter`] for one out of range.
 pub fn by_name<M: Classifier>(name: &str, parameters: Value) -> Result<Box<dyn Unlearn<M>>, UnlearnError> {
-    let card = card(name)?;
-    let entry = registry::<M>().into_iter().find(|(known, _)| known.name == card.name);
-    match entry {
+    // The card says whether there is such a method, and which is nearest.
+    let name = card(name)?.name;
+    match registry::<M>().into_iter().find(|(known, _)| *known == name) {
         Some((_, build)) => build(parameters),
-        // The two lists have the same names; a test holds it.
         None => {
             Err(UnlearnError::UnknownMethod { got: name.to_owned(), known: String::new(), nearest: None })
         }
