@@ -3,5 +3,6 @@
 mod checkpoint;
 mod curvature;
 mod mia;
+mod prune;
 mod resnet;
 mod splits;

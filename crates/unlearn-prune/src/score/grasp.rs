@@ -18,7 +18,7 @@
 
 use burn::Tensor;
 use serde::{Deserialize, Serialize};
-use unlearn_curvature::{ParamInfo, ParamTree};
+use unlearn_curvature::{ParamInfo, ParamTree, parameters};
 use unlearn_models::Classifier;
 
 use super::gradient::{Precision, Probe, to_scores};
@@ -43,8 +43,20 @@ pub enum GraspRanking {
     Reference,
 }
 
+/// Along which parameters the gradient flow ‖g‖² is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GradientFlow {
+    /// Everything that training moves.
+    #[default]
+    Trainable,
+    /// Only the parameters that may be pruned.
+    Prunable,
+}
+
 /// A weight is worth w · (Hg), with g and H of the mean cross-entropy of logits / temperature over
-/// `data`, with respect to the prunable weights, batch norms and dropout in inference mode.
+/// `data`, with respect to the parameters that `flow` names, batch norms and dropout in inference
+/// mode.
 ///
 /// It is computed in float64: the device must have it, and the model may bring no float32 constants
 /// of its own.
@@ -56,17 +68,19 @@ pub struct Grasp {
     pub temperature: f64,
     /// How the values are ranked.
     pub ranking: GraspRanking,
+    /// Along which parameters the gradient flow is measured.
+    pub flow: GradientFlow,
 }
 
 impl Grasp {
     /// The paper's score over `data`.
     pub fn new(data: ScoringData) -> Self {
-        Self { data, temperature: 200.0, ranking: GraspRanking::Paper }
+        Self { data, temperature: 200.0, ranking: GraspRanking::Paper, flow: GradientFlow::default() }
     }
 
     /// w · (Hg), by path.
     fn product<M: Classifier>(&self, model: &M, prunable: &[ParamInfo]) -> Result<ParamTree, PruneError> {
-        let probe = Probe::new(model, prunable, Precision::Double.cast(model)?)?;
+        let probe = Probe::new(model, &self.tracked(model, prunable), Precision::Double.cast(model)?)?;
         let weights = probe.weights();
         let pieces = self.data.pieces(PIECE)?;
         let gradient = probe.mean_gradient(&pieces, self.temperature)?;
@@ -100,6 +114,17 @@ impl Grasp {
         let change = sum.scale(1.0 / (step * self.data.num_samples() as f64));
         Ok(weights.zip(&change, Tensor::mul)?)
     }
+
+    /// The parameters along which g is taken.
+    fn tracked<M: Classifier>(&self, model: &M, prunable: &[ParamInfo]) -> Vec<ParamInfo> {
+        let known = |p: &ParamInfo| prunable.iter().any(|q| q.path == p.path);
+        let others = match self.flow {
+            GradientFlow::Prunable => Vec::new(),
+            GradientFlow::Trainable => parameters(model),
+        };
+        let others = others.into_iter().filter(|p| p.trainable && !known(p));
+        prunable.iter().cloned().chain(others).collect()
+    }
 }
 
 impl<M: Classifier> Score<M> for Grasp {
@@ -114,9 +139,11 @@ impl<M: Classifier> Score<M> for Grasp {
         }
         self.data.check(model.num_classes())?;
         let product = self.product(model, prunable)?;
-        to_scores(&match self.ranking {
+        let all = to_scores(&match self.ranking {
             GraspRanking::Paper => product,
             GraspRanking::Reference => product.map(|_, x| x.abs()),
-        })
+        })?;
+        let of = |p: &ParamInfo| Some((p.path.clone(), all.get(&p.path)?.to_vec()));
+        Ok(prunable.iter().filter_map(of).collect())
     }
 }

@@ -18,7 +18,7 @@ mod synflow;
 
 pub use data::ScoringData;
 pub use gradient::Precision;
-pub use grasp::{Grasp, GraspRanking};
+pub use grasp::{GradientFlow, Grasp, GraspRanking};
 pub use magnitude::Magnitude;
 pub use random::Random;
 pub use snip::{Snip, SnipForm};

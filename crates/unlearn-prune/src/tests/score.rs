@@ -6,7 +6,7 @@ use unlearn_data::{HostBatch, ImageShape, Seed};
 use unlearn_models::Classifier;
 
 use super::net::{CLASSES, INPUT, TinyNet, bits, loader, values};
-use crate::score::{GraspRanking, Precision, SnipForm};
+use crate::score::{GradientFlow, GraspRanking, Precision, SnipForm};
 use crate::{
     Grasp, Magnitude, Prunable, PrunableRule, PruneError, Random, Score, Scores, ScoringData, Snip, SynFlow,
 };
@@ -149,7 +149,7 @@ fn grasp_is_the_weight_times_the_slope_of_half_the_squared_gradient() {
         let scores = Score::<TinyNet>::scores(&snip, net, &targets).unwrap();
         scores.iter().flat_map(|(_, v)| v).map(|g| f64::from(*g).powi(2)).sum::<f64>() / 2.0
     };
-    let exact = Grasp { temperature: 1.0, ..Grasp::new(data()) };
+    let exact = Grasp { temperature: 1.0, flow: GradientFlow::Prunable, ..Grasp::new(data()) };
     let scores = score(&net, &exact);
     let h = 1e-5;
     let mut signs = [0, 0];
