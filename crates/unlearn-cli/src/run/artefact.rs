@@ -142,8 +142,10 @@ pub(crate) fn load<A: Architecture>(
     let in_file = masks.for_module(&fresh).map_err(|e| named(e.into(), &place))?;
     let model = state.load_into(fresh).map_err(|e| named(e.into(), &place))?;
     let folder = file.parent().unwrap_or(Path::new("."));
+    // What lies beside a stage's model belongs to it; other files stand for themselves.
+    let in_stage = file.file_name().is_some_and(|name| name == MODEL);
     let mask = match folder.join(MASK) {
-        beside if path != file && beside.exists() => Some(MaskSet::load(&beside)?),
+        beside if in_stage && beside.exists() => Some(MaskSet::load(&beside)?),
         _ if in_file.is_empty() => None,
         _ => {
             let mut set = MaskSet::new();
@@ -158,7 +160,7 @@ pub(crate) fn load<A: Architecture>(
     }
     let sparsity = mask.as_ref().map_or(0.0, MaskSet::sparsity);
     let record = match folder.join(RECORD) {
-        beside if path != file && beside.exists() => read_record(&beside)?,
+        beside if in_stage && beside.exists() => read_record(&beside)?,
         _ => Record::new("original", Influence::Yes, sparsity),
     };
     Ok(Trained { model, mask, record, early: BTreeMap::new() })

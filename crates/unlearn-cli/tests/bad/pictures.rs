@@ -131,7 +131,7 @@ pub fn cases() -> Vec<Case> {
         set("forget a negative share", 2, "E_CONFIG", "-5", &["forget.spec=random:-5%"]),
         indices("index past the end", 3, "E_INDEX_RANGE", "60", "0\n60\n"),
         indices("index twice", 3, "E_INDEX_DUP", "3", "3\n4\n3\n"),
-        indices("index not a number", 3, "E_DATA_FORMAT", "line 2", "1\nzwei\n"),
+        indices("index not a number", 3, "E_INDEX_FORMAT", "line 2", "1\nzwei\n"),
         indices("empty index list", 3, "E_FORGET_EMPTY", "indices", "# nobody\n"),
         case("index list not there", 5, "E_IO", "nowhere.txt", |tool: &Tool| {
             run(tool, TINY, &["forget.spec=indices:nowhere.txt"])

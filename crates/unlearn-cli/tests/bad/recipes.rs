@@ -35,7 +35,7 @@ pub fn cases() -> Vec<Case> {
             tool.file("folder/x", "");
             strings(&["run", &tool.path("folder"), "--out", &tool.path("out")])
         }),
-        edit("unknown key", "E_KEY", "recipe.toml:18 training.epoch", "epochs = 2", "epoch = 2"),
+        edit("unknown key", "E_KEY", "recipe.toml:17 training.epoch", "epochs = 2", "epoch = 2"),
         edit("unknown table", "E_KEY", "forgett", "[forget]", "[forgett]"),
         edit("unknown key of a method", "E_KEY", "epoch", "epochs = 1", "epoch = 1"),
         edit(
@@ -60,7 +60,7 @@ pub fn cases() -> Vec<Case> {
         set("no pictures of a class", 2, "E_CONFIG", "train_per_class", &["data.train_per_class=0"]),
         set("pruning rate one", 2, "E_RATE", "network.1.pruning.rate", &["network.sparse.pruning.rate=1.0"]),
         set("pruning rate zero", 2, "E_RATE", "network.1.pruning.rate", &["network.sparse.pruning.rate=0.0"]),
-        set("pruning rate not a number", 2, "E_RATE", "nan", &["network.sparse.pruning.rate=nan"]),
+        set("pruning rate not a number", 2, "E_RATE", "NaN", &["network.sparse.pruning.rate=nan"]),
         set("no rounds", 2, "E_CONFIG", "rounds", &["network.sparse.pruning.rounds=0"]),
         set("rewind past the end", 2, "E_CONFIG", "rewind", &["network.sparse.pruning.rewind=epoch:9"]),
         set("unknown rewind", 2, "E_CONFIG", "rewind", &["network.sparse.pruning.rewind=middle"]),
