@@ -6,8 +6,9 @@ use unlearn_models::{Classifier, StateDict};
 
 use crate::TrainError;
 use crate::commit::{Commit, Pending};
-use crate::fit::{Progress, Run, Task};
+use crate::fit::Task;
 use crate::optimizer::Stepper;
+use crate::run::{Progress, Run};
 use crate::tensor_file::TensorFile;
 
 /// Weights and running statistics under PyTorch's names.

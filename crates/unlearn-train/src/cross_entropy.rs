@@ -8,7 +8,7 @@ use burn::tensor::activation::log_softmax;
 use unlearn_data::Batch;
 use unlearn_models::Classifier;
 
-use crate::config::require;
+use crate::validate::require;
 use crate::{Loss, Moment, Objective, TrainError};
 
 /// Mean cross-entropy of the batch.

@@ -48,16 +48,19 @@ pub mod cross_entropy;
 pub mod error;
 mod fit;
 mod fit_in;
+mod identity;
 pub mod objective;
 pub mod observer;
 mod optimizer;
 mod optimizer_state;
+mod run;
 pub mod run_dir;
 mod schedule;
 mod step;
 mod tensor_file;
 #[cfg(test)]
 mod testing;
+mod validate;
 
 pub use config::{BatchNormMode, CheckpointConfig, FitConfig, OptimizerConfig, Schedule};
 pub use constraint::{Constraint, Unconstrained};

@@ -1,0 +1,106 @@
+use super::*;
+
+fn committed(parent: &Path) -> Commit {
+    let mut pending = Pending::new(parent).unwrap();
+    pending.write("a.bin", &[1, 2, 3, 4]).unwrap();
+    pending.write("b.json", b"{}").unwrap();
+    pending.commit("00000007").unwrap()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<_> =
+        fs::read_dir(folder).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn a_commit_is_read_back_and_leaves_nothing_beside_it() {
+    let parent = tempfile::tempdir().unwrap();
+    let commit = committed(parent.path());
+    assert_eq!(names(parent.path()), ["00000007"]);
+    assert_eq!(names(commit.path()), [COMMIT, "a.bin", "b.json"]);
+    assert_eq!(commit.read("a.bin").unwrap(), [1, 2, 3, 4]);
+    // SHA-256 of "{}", from sha256sum.
+    let expected = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a";
+    assert_eq!(commit.files()["b.json"].sha256, expected);
+    assert_eq!(Commit::open(commit.path()).unwrap().digest(), commit.digest());
+}
+
+#[test]
+fn a_second_commit_of_the_same_name_takes_its_place() {
+    let parent = tempfile::tempdir().unwrap();
+    let old = committed(parent.path());
+    let mut pending = Pending::new(parent.path()).unwrap();
+    pending.write("c.bin", b"new").unwrap();
+    let new = pending.commit("00000007").unwrap();
+    assert_eq!(names(new.path()), [COMMIT, "c.bin"]);
+    assert_ne!(new.digest(), old.digest());
+    assert_eq!(names(parent.path()), ["00000007"]);
+}
+
+#[test]
+fn what_is_not_committed_goes() {
+    let parent = tempfile::tempdir().unwrap();
+    let mut pending = Pending::new(parent.path()).unwrap();
+    pending.write("a.bin", &[1]).unwrap();
+    assert!(pending.write("a.bin", &[2]).is_err(), "a file is written once");
+    drop(pending);
+    assert!(names(parent.path()).is_empty());
+    fs::create_dir_all(parent.path().join(".tmp-dead/inside")).unwrap();
+    fs::write(parent.path().join(".tmp-file"), b"x").unwrap();
+    fs::write(parent.path().join("kept"), b"x").unwrap();
+    remove_unfinished(parent.path()).unwrap();
+    assert_eq!(names(parent.path()), ["kept"]);
+    remove_unfinished(&parent.path().join("nowhere")).unwrap();
+}
+
+#[test]
+fn every_alteration_is_found() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = committed(parent.path()).path().to_owned();
+    let manifest = fs::read(path.join(COMMIT)).unwrap();
+    let found = |what: &str| {
+        let result = Commit::open(&path).and_then(|c| c.verify());
+        let error = result.expect_err(what);
+        assert!(matches!(error, TrainError::RunDirectory { .. }), "{what}: {error}");
+        error.to_string()
+    };
+    for bit in 0..32_usize {
+        let mut content = vec![1, 2, 3, 4];
+        content[bit / 8] ^= 1 << (bit % 8);
+        fs::write(path.join("a.bin"), content).unwrap();
+        assert!(found("a flipped bit").contains("SHA-256"));
+    }
+    for length in [0, 1, 3, 5] {
+        fs::write(path.join("a.bin"), vec![1; length]).unwrap();
+        assert!(found("another length").contains(&format!("{length} bytes")));
+    }
+    fs::remove_file(path.join("a.bin")).unwrap();
+    assert!(found("a missing file").contains("missing"));
+    fs::write(path.join("a.bin"), [1, 2, 3, 4]).unwrap();
+    Commit::open(&path).unwrap().verify().unwrap();
+    for length in 0..manifest.len() {
+        fs::write(path.join(COMMIT), &manifest[..length]).unwrap();
+        found("a cut manifest");
+    }
+    let text = String::from_utf8(manifest).unwrap();
+    for (from, to) in [("a.bin", "../a.bin"), ("a.bin", "/etc/a"), ("\"format\": 1", "\"format\": 2")] {
+        fs::write(path.join(COMMIT), text.replace(from, to)).unwrap();
+        found(to);
+    }
+    fs::remove_file(path.join(COMMIT)).unwrap();
+    assert!(found("no manifest").contains("missing"));
+}
+
+#[test]
+fn a_file_is_replaced_whole() {
+    let parent = tempfile::tempdir().unwrap();
+    let path = parent.path().join("config.json");
+    write_whole(&path, b"one").unwrap();
+    write_whole(&path, b"two").unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"two");
+    assert_eq!(names(parent.path()), ["config.json"]);
+    let error = write_whole(&parent.path().join("no/config.json"), b"x").unwrap_err();
+    assert!(matches!(error, TrainError::Io { .. }), "{error}");
+}
