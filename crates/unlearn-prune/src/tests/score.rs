@@ -256,7 +256,9 @@ fn bad_data_and_settings_are_refused() {
 fn scoring_changes_nothing_and_needs_no_trainable_weight() {
     let net = TinyNet::flex(6);
     let before = bits(&net);
-    let scores: [&dyn Score<TinyNet>; 3] = [&Snip::new(data()), &Grasp::new(data()), &SynFlow::new(INPUT)];
+    // Along everything that training moves, freezing would rightly change the flow.
+    let grasp = Grasp { flow: GradientFlow::Prunable, ..Grasp::new(data()) };
+    let scores: [&dyn Score<TinyNet>; 3] = [&Snip::new(data()), &grasp, &SynFlow::new(INPUT)];
     for s in scores {
         let first = score(&net, s);
         assert_eq!(bits(&net), before);
