@@ -52,7 +52,7 @@ use crate::check;
 use crate::iterate::{Task, iterate};
 use crate::{Context, Outcome, Reads, Unlearn, UnlearnError};
 
-/// Fine-tuning on the retain set; the page is at the top of this file and under `unlearn methods finetune`.
+/// Fine-tuning on the retain set; the page is that of this [module](self) and of `unlearn methods finetune`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FineTune {

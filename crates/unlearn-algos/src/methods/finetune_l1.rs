@@ -70,7 +70,7 @@ pub enum L1Form {
     Reference,
 }
 
-/// ℓ1-sparse unlearning; the page is at the top of this file and under `unlearn methods finetune-l1`.
+/// ℓ1-sparse unlearning; the page is that of this [module](self) and of `unlearn methods finetune-l1`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct FineTuneL1 {

@@ -81,7 +81,7 @@ pub enum FisherReference {
     Fisher,
 }
 
-/// Fisher forgetting; the page is at the top of this file and under `unlearn methods fisher`.
+/// Fisher forgetting; the page is that of this [module](self) and of `unlearn methods fisher`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fisher {

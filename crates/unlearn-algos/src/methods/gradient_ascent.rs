@@ -61,7 +61,7 @@ use crate::check;
 use crate::iterate::{Task, iterate};
 use crate::{Context, Outcome, Reads, Unlearn, UnlearnError};
 
-/// Gradient ascent on the forget set; the page is at the top of this file and under
+/// Gradient ascent on the forget set; the page is that of this [module](self) and of
 /// `unlearn methods gradient-ascent`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

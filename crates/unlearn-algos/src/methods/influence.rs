@@ -61,7 +61,7 @@ use crate::check;
 use crate::samples::DatasetSamples;
 use crate::{Context, Outcome, Unlearn, UnlearnError};
 
-/// Influence unlearning; the page is at the top of this file and under `unlearn methods influence`.
+/// Influence unlearning; the page is that of this [module](self) and of `unlearn methods influence`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Influence {

@@ -1,12 +1,12 @@
-//! The list of methods. To add one: a file here whose first lines are its page, a `mod` line (with its
+//! The list of methods. To add one: a file here whose first lines are its page, a `pub mod` line (with its
 //! `pub use`) and a line in the list below, in the order of names.
 
-mod finetune;
-mod finetune_l1;
-mod fisher;
-mod gradient_ascent;
-mod influence;
-mod retrain;
+pub mod finetune;
+pub mod finetune_l1;
+pub mod fisher;
+pub mod gradient_ascent;
+pub mod influence;
+pub mod retrain;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

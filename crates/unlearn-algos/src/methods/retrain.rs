@@ -66,7 +66,7 @@ pub enum RetrainMask {
     None,
 }
 
-/// Retraining from scratch; the page is at the top of this file and under `unlearn methods retrain`.
+/// Retraining from scratch; the page is that of this [module](self) and of `unlearn methods retrain`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Retrain {
