@@ -1,9 +1,10 @@
 //! Ten classes of striped pictures, drawn from a seed: data for tests and demonstrations that need
 //! no download.
 //!
-//! A class is a direction of stripes together with a colour. Neither alone is enough, because
-//! both are spread so far that neighbours overlap, and neighbours in colour are far apart in
-//! direction. On top lie a random background, phase, pitch, contrast and noise.
+//! A class is a direction of stripes together with a colour. Neither alone is enough: two classes
+//! share each direction, and colours are spread so far that neighbours overlap; neighbours in
+//! colour are far apart in direction. On top lie a random background, phase, pitch, contrast and
+//! noise. A mirrored picture is a picture of the same class.
 //!
 //! **Why a net cannot get all of them right.** One picture in [`AMBIGUOUS_EVERY`] is *ambiguous*:
 //! half of it shows its own class, the other half another one, and nothing says which half counts.
@@ -117,8 +118,8 @@ impl Synthetic {
         let labels = (0..count).map(|index| (index % CLASSES) as u16).collect();
         let names = COLORS
             .iter()
-            .zip(DIRECTIONS)
-            .map(|((color, _), (degrees, _))| format!("{color}-{degrees}"))
+            .enumerate()
+            .map(|(class, (color, _))| format!("{color}-{}", direction(class).0))
             .collect();
         Dataset::new(name, shape, images, labels, names, Normalization::half(3))
     }
@@ -134,7 +135,7 @@ impl Synthetic {
         let other = Stripes::draw(others[0], self.size, &mut rng);
         let (upright, own_first): (bool, bool) = (rng.random(), rng.random());
         let ambiguous = self.is_ambiguous(part, index);
-        let noise = rng.random_range(0.10..0.30_f32);
+        let noise = rng.random_range(0.05..0.20_f32);
         let area = self.size * self.size;
         let mut grain = vec![0_u8; 3 * area];
         rng.fill_bytes(&mut grain);
@@ -167,20 +168,20 @@ const COLORS: [(&str, [f32; 3]); CLASSES] = [
     ("pink", [1.0, 0.0, 0.6]),
 ];
 
-/// Directions across the stripes, in degrees and as cosine and sine: 18° · (3 · class mod 10), so
-/// that neighbours in colour lie 54° apart.
-const DIRECTIONS: [(u16, [f32; 2]); CLASSES] = [
-    (0, [1.0, 0.0]),
-    (54, [0.587_785_25, 0.809_017]),
-    (108, [-0.309_017, 0.951_056_5]),
-    (162, [-0.951_056_5, 0.309_017]),
-    (36, [0.809_017, 0.587_785_25]),
-    (90, [0.0, 1.0]),
-    (144, [-0.809_017, 0.587_785_25]),
-    (18, [0.951_056_5, 0.309_017]),
-    (72, [0.309_017, 0.951_056_5]),
-    (126, [-0.587_785_25, 0.809_017]),
+/// Directions across the stripes in degrees, and as cosine and sine, in steps of 22.5°.
+const DIRECTIONS: [(&str, [f32; 2]); 5] = [
+    ("0", [1.0, 0.0]),
+    ("22", [0.923_879_5, 0.382_683_43]),
+    ("45", [0.707_106_77, 0.707_106_77]),
+    ("67", [0.382_683_43, 0.923_879_5]),
+    ("90", [0.0, 1.0]),
 ];
+
+/// The direction of a class: neighbours in colour lie at least 45° apart, and the two classes that
+/// share a direction have opposite colours.
+fn direction(class: usize) -> (&'static str, [f32; 2]) {
+    DIRECTIONS[2 * class % DIRECTIONS.len()]
+}
 
 /// One striped texture that fills a picture.
 struct Stripes {
@@ -196,16 +197,18 @@ struct Stripes {
 
 impl Stripes {
     fn draw(class: usize, size: usize, rng: &mut impl Rng) -> Self {
-        // Turned by up to ±17°, about the 18° between neighbouring directions.
-        let [x, y] = DIRECTIONS[class].1;
-        let turn = rng.random_range(-0.30..0.30_f32);
-        let (x, y) = (x - turn * y, y + turn * x);
+        // Turned by up to ±14°, so neighbouring directions overlap; then mirrored or not, so that
+        // training with flips changes nothing.
+        let [x, y] = direction(class).1;
+        let turn = rng.random_range(-0.25..0.25_f32);
+        let mirror = if rng.random() { -1.0 } else { 1.0 };
+        let (x, y) = (mirror * (x - turn * y), y + turn * x);
         let length = (x * x + y * y).sqrt();
         let waves = rng.random_range(3.0..6.0_f32) / size as f32;
-        // Up to nine tenths of the way to a neighbour on the hue circle.
+        // Up to seven tenths of the way to a neighbour on the hue circle.
         let neighbour = (class + if rng.random() { 1 } else { CLASSES - 1 }) % CLASSES;
-        let shift = rng.random_range(0.0..0.9_f32);
-        let strength = rng.random_range(0.25..0.6_f32);
+        let shift = rng.random_range(0.0..0.7_f32);
+        let strength = rng.random_range(0.4..0.8_f32);
         let color = std::array::from_fn(|c| {
             let (own, near) = (COLORS[class].1[c], COLORS[neighbour].1[c]);
             strength * (own + shift * (near - own) - 0.4)
@@ -213,8 +216,8 @@ impl Stripes {
         Self {
             wave: [waves * x / length, waves * y / length],
             phase: rng.random(),
-            ground: std::array::from_fn(|_| rng.random_range(0.25..0.75_f32)),
-            slope: std::array::from_fn(|_| rng.random_range(-0.3..0.3_f32) / size as f32),
+            ground: std::array::from_fn(|_| rng.random_range(0.3..0.7_f32)),
+            slope: std::array::from_fn(|_| rng.random_range(-0.2..0.2_f32) / size as f32),
             color,
         }
     }
@@ -275,15 +278,20 @@ mod tests {
         let data = Synthetic { train: 100, test: 50, ..Synthetic::default() }.generate().unwrap();
         assert_eq!(
             data.train.fingerprint(),
-            "0dbb53cfb9d703ada7563f589ed6fd5dfa26525f0e57b743e44eb81346fcfa2c"
+            "71b085e0ad246beb7b9b99a482634e3133d4f3704e3c8dace6a83ad914d7e4c0"
         );
     }
 
     #[test]
-    fn directions_are_unit_vectors_of_their_degrees() {
-        for (degrees, [x, y]) in DIRECTIONS {
-            let angle = f32::from(degrees).to_radians();
-            assert!((x - angle.cos()).abs() < 1e-6 && (y - angle.sin()).abs() < 1e-6, "{degrees}");
+    fn directions_are_unit_vectors_in_equal_steps() {
+        for (step, (name, [x, y])) in DIRECTIONS.into_iter().enumerate() {
+            let angle = (22.5 * step as f32).to_radians();
+            assert!((x - angle.cos()).abs() < 1e-6 && (y - angle.sin()).abs() < 1e-6, "{name}");
+        }
+        for class in 0..CLASSES {
+            let degrees = |class: usize| direction(class % CLASSES).0.parse::<i32>().unwrap();
+            assert!((degrees(class) - degrees(class + 1)).abs() >= 45, "neighbours in colour");
+            assert_eq!(degrees(class), degrees(class + 5), "opposite colours");
         }
     }
 
