@@ -1,5 +1,8 @@
 //! Every verb once, as a user runs it, on tiny pictures.
 
+// Helpers outside of test functions may fail a test too.
+#![allow(clippy::unwrap_used)]
+
 mod common;
 
 use std::fs;

@@ -31,7 +31,7 @@
 //!
 //! # Example
 //! ```toml
-//! [[methods]]
+//! [[method]]
 //! name = "finetune"
 //! epochs = 10
 //! learning_rate = 0.01

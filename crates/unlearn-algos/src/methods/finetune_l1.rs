@@ -37,7 +37,7 @@
 //!
 //! # Example
 //! ```toml
-//! [[methods]]
+//! [[method]]
 //! name = "finetune-l1"
 //! gamma = 1e-4
 //! form = "proximal"

@@ -45,7 +45,7 @@
 //!
 //! # Example
 //! ```toml
-//! [[methods]]
+//! [[method]]
 //! name = "fisher"
 //! alpha = 3e-8
 //! samples = 1000

@@ -34,7 +34,7 @@
 //!
 //! # Example
 //! ```toml
-//! [[methods]]
+//! [[method]]
 //! name = "gradient-ascent"
 //! learning_rate = 1e-3
 //! stop_at_accuracy = 0.68

@@ -36,7 +36,7 @@
 //!
 //! # Example
 //! ```toml
-//! [[methods]]
+//! [[method]]
 //! name = "influence"
 //! alpha = 1.0
 //! damping = { relative = 0.1 }

@@ -30,7 +30,7 @@
 //!
 //! # Example
 //! ```toml
-//! [[methods]]
+//! [[method]]
 //! name = "retrain"
 //! mask = "reprune"
 //! ```

@@ -15,12 +15,11 @@ pub(crate) struct MethodsArgs {
 
 /// Prints the list or a page.
 pub(crate) fn main(arguments: &MethodsArgs) -> Result<(), Failure> {
-    let text = match &arguments.name {
-        Some(name) => methods::card(name)?.page(),
-        None => {
-            let line = |card: &methods::MethodCard| format!("{:16} {}", card.name, card.summary());
-            methods::cards().iter().map(line).collect::<Vec<_>>().join("\n")
-        }
+    let text = if let Some(name) = &arguments.name {
+        methods::card(name)?.page()
+    } else {
+        let line = |card: &methods::MethodCard| format!("{:16} {}", card.name, card.summary());
+        methods::cards().iter().map(line).collect::<Vec<_>>().join("\n")
     };
     output::print(&text)
 }
