@@ -66,6 +66,16 @@ pub enum CurvatureError {
         /// Why.
         reason: String,
     },
+    /// A file cannot be written, read or understood.
+    #[error("{path}: {reason}; {mend}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+        /// What to do.
+        mend: &'static str,
+    },
     /// The device could not give a tensor back.
     #[error("reading from the device failed: {reason}")]
     Read {

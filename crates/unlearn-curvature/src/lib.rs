@@ -21,6 +21,7 @@ pub mod path;
 pub mod per_sample;
 pub mod plan;
 pub mod reduce;
+mod store;
 pub mod sweep;
 pub mod tape;
 pub mod tree;

@@ -14,17 +14,17 @@ use unlearn::models::{Classifier, ResNet};
 use super::resnet::{images, loaded, on_disk};
 use crate::goldens::{Array, Goldens, assert_close};
 
-struct Case {
-    model: ResNet,
-    all: TensorSamples,
-    forget: TensorSamples,
-    retain: TensorSamples,
-    expected: BTreeMap<String, Array>,
+pub(super) struct Case {
+    pub(super) model: ResNet,
+    pub(super) all: TensorSamples,
+    pub(super) forget: TensorSamples,
+    pub(super) retain: TensorSamples,
+    pub(super) expected: BTreeMap<String, Array>,
     classes: usize,
 }
 
 /// Read once for all tests here.
-fn case() -> Option<&'static Case> {
+pub(super) fn case() -> Option<&'static Case> {
     static CASE: OnceLock<Option<Case>> = OnceLock::new();
     CASE.get_or_init(|| {
         let goldens = Goldens::open()?;
@@ -52,7 +52,7 @@ impl Case {
 
     /// Every tensor under `what.` against the entry of `got` with the same name in PyTorch.
     #[track_caller]
-    fn compare(&self, what: &str, got: &ParamTree, tolerance: f64) {
+    pub(super) fn compare(&self, what: &str, got: &ParamTree, tolerance: f64) {
         let got = on_disk(got, &self.model);
         let mut compared = 0;
         for (name, expected) in &self.expected {

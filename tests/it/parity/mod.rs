@@ -2,6 +2,7 @@
 
 mod checkpoint;
 mod curvature;
+mod engine;
 mod mia;
 mod prune;
 mod resnet;

@@ -4,8 +4,13 @@ use std::collections::BTreeMap;
 
 use super::nets::{Net, residual};
 use super::{forward, oracle, same, same_tree, samples};
-use crate::reduce::Route;
-use crate::{CurvatureError, FisherDiag, ParamPath, ParamTree, PerSample};
+use crate::estimate::Columns;
+use crate::oracle::{LogitRows, Samples};
+use crate::reduce::{Dots, Norms, Reduce, Route, SumSquares, WeightedGradient};
+use crate::sweep::Targets;
+use crate::tape::Record;
+use crate::tree::read;
+use crate::{CurvatureError, Estimator, FisherDiag, ParamPath, ParamTree, PerSample};
 
 const TOLERANCE: f64 = 2e-5;
 
@@ -118,4 +123,42 @@ fn bad_directions_and_weights_are_errors() {
     shape.insert_host("Residual.head.bias".into(), vec![4], vec![1.0; 4], &device).unwrap();
     let shape = engine.dots(&net, forward, &samples, &shape);
     assert!(matches!(shape, Err(CurvatureError::Shape { .. })), "{shape:?}");
+}
+
+/// One sweep feeds any number of reducers, and gives each what it would get alone.
+#[test]
+fn several_reducers_share_a_sweep() {
+    let (net, n) = (residual(4), 6);
+    let all = samples(n, 4);
+    let device = burn::tensor::Device::flex();
+    let targets = Targets::of(&net).unwrap();
+    let direction = ParamTree::of_parameters(&net);
+    let mut squares = SumSquares::new(1 << 20, None);
+    let mut norms = Norms::new(n, 1 << 20, None);
+    let mut dots = Dots::new(direction.clone(), n, 1 << 20);
+    let mut gradient = WeightedGradient::new(weights(n), 1 << 20);
+    for range in [0..4, 4..6] {
+        let images = all.inputs(range.clone(), &device).unwrap().inner();
+        let record = Record::new(targets.ids());
+        let (logits, recording) = record.forward(images, |x, tape| net.forward(x, tape)).unwrap();
+        let rows = LogitRows::new(read(logits.reshape([range.len() * 4])).unwrap(), 4).unwrap();
+        let labels: Vec<usize> = range.clone().map(|i| all.label(i)).collect();
+        let columns = Estimator::Empirical.columns(&rows, &labels, range.start).unwrap();
+        let reducers: &mut [&mut dyn Reduce] = &mut [&mut squares, &mut norms, &mut dots, &mut gradient];
+        recording.sweep(&columns, range.start, &targets, &device, reducers).unwrap();
+    }
+    let oracle = oracle(&net);
+    same_tree(&squares.finish().unwrap(), &oracle.empirical(&all).unwrap().sum, 2e-5);
+    same(&norms.finish(), &oracle.norms_squared(&all).unwrap(), TOLERANCE);
+    same(&dots.finish(), &oracle.dots(&all, &direction).unwrap(), TOLERANCE);
+    same_tree(&gradient.finish().unwrap(), &oracle.weighted_sum(&all, &weights(n)).unwrap(), 2e-5);
+
+    // What is of one gradient a sample refuses several.
+    let images = all.inputs(0..1, &device).unwrap().inner();
+    let record = Record::new(targets.ids());
+    let (_, recording) = record.forward(images, |x, tape| net.forward(x, tape)).unwrap();
+    let columns = Columns::new(&[1.0; 8], 2, 4, 1).unwrap();
+    let mut dots = Dots::new(direction, 1, 1 << 20);
+    let refused = recording.sweep(&columns, 0, &targets, &device, &mut [&mut dots]);
+    assert!(matches!(refused, Err(CurvatureError::Argument { field: "columns", .. })));
 }

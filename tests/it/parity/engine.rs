@@ -1,0 +1,130 @@
+//! The curvature engine on residual networks: against float64 autograd, and against the slow oracle where the
+//! reference numbers have no such network.
+
+use unlearn::burn::tensor::{Device, Tensor, TensorData};
+use unlearn::curvature::oracle::{Oracle, Samples, TensorSamples};
+use unlearn::curvature::reduce::{Algorithm, Route};
+use unlearn::curvature::tape::{Tape, Var};
+use unlearn::curvature::{FisherDiag, ParamTree, PerSample};
+use unlearn::data::{Seed, Stream};
+use unlearn::models::{CifarResNetConfig, Classifier, ResNet, ResNetConfig, Stem, Taped};
+
+use super::curvature::case;
+use crate::goldens::assert_close;
+
+fn forward<M: Taped>(model: &M, images: Var<4>, tape: &mut dyn Tape) -> Var<2> {
+    model.forward_on(images, tape)
+}
+
+fn narrow(values: &[f64]) -> Vec<f32> {
+    values.iter().map(|&v| v as f32).collect()
+}
+
+#[test]
+fn diagonals_are_float64_autograds() {
+    let Some(case) = case() else { return };
+    let empirical = FisherDiag::empirical().batch(24).run(&case.model, forward, &case.all).unwrap();
+    case.compare("empirical_sum", &empirical.sum, 1e-4);
+    let exact = FisherDiag::exact().run(&case.model, forward, &case.all).unwrap();
+    case.compare("exact_sum", &exact.sum, 1e-4);
+    // Products only; and column by column in little memory.
+    for run in [
+        FisherDiag::exact().algorithm(Algorithm::BatchedProduct),
+        FisherDiag::exact().algorithm(Algorithm::BatchedProduct).columns(2).batch(5).budget(16 << 20),
+    ] {
+        case.compare("exact_sum", &run.run(&case.model, forward, &case.all).unwrap().sum, 1e-4);
+    }
+}
+
+#[test]
+fn the_published_batch_mean_is_the_published_codes() {
+    let Some(case) = case() else { return };
+    let group = FisherDiag::group_mean(32);
+    let group = group.run(&case.model, |m, x, tape| m.forward_on(x, tape), &case.retain).unwrap();
+    case.compare("fisher_new_reference", &group.mean(), 1e-4);
+}
+
+#[test]
+fn inner_products_and_gradients_are_float64_autograds() {
+    let Some(case) = case() else { return };
+    let (n, model) = (case.expected["norms_sq"].values.len(), &case.model);
+    // All held at once; in four blocks.
+    for engine in [PerSample::new(), PerSample::new().batch(10).budget(64 << 20)] {
+        let gram = engine.gram(model, forward, &case.all).unwrap();
+        assert_close("gram", &narrow(&gram), &case.expected["gram"], 1e-4);
+    }
+    for engine in
+        [PerSample::new(), PerSample::new().route(Route::Direct), PerSample::new().route(Route::Ghost)]
+    {
+        let norms = engine.norms_squared(model, forward, &case.all).unwrap();
+        assert_close("norms_sq", &narrow(&norms), &case.expected["norms_sq"], 1e-4);
+    }
+    // v = (1/n) Σ_forget g − (n_f / (n n_r)) Σ_retain g.
+    let (forget, retain) = (case.forget.len() as f64, case.retain.len() as f64);
+    let weights: Vec<f64> = (0..n)
+        .map(|i| if i < case.forget.len() { 1.0 / n as f64 } else { -forget / (n as f64 * retain) })
+        .collect();
+    let v = PerSample::new().weighted_gradient(model, forward, &case.all, &weights).unwrap();
+    case.compare("iu_v", &v, 1e-4);
+}
+
+/// The relative variance of an entry is at most 2 / draws, a sample, and far less over many; what is left after
+/// the first exact columns is small.
+#[test]
+fn random_signs_are_near_the_exact_diagonal() {
+    let Some(case) = case() else { return };
+    let exact = FisherDiag::exact().run(&case.model, forward, &case.all).unwrap().sum;
+    let total = exact.dot(&exact).unwrap();
+    for (run, within) in
+        [(FisherDiag::sign(1), 0.7), (FisherDiag::sign(16), 0.2), (FisherDiag::hybrid(4, 1), 0.3)]
+    {
+        let got = run.clone().seed(1).run(&case.model, forward, &case.all).unwrap().sum;
+        let off = got.sub(&exact).unwrap();
+        let error = (off.dot(&off).unwrap() / total).sqrt();
+        println!("{:?}: relative error {error:.4}", run.estimator());
+        assert!(error > 0.0 && error < within, "{:?}: relative error {error}", run.estimator());
+    }
+}
+
+fn pictures(n: usize, side: usize) -> TensorSamples {
+    let values: Vec<f32> =
+        (0..n * 3 * side * side).map(|i| ((i as f32 * 0.618).sin() * 43.7).fract().abs()).collect();
+    let images = Tensor::from_data(TensorData::new(values, [n, 3, side, side]), &Device::flex());
+    TensorSamples::new(images, (0..n).map(|i| i % 5).collect()).unwrap()
+}
+
+#[track_caller]
+fn same(what: &str, got: &ParamTree, expected: &ParamTree) {
+    assert_eq!(got.len(), expected.len());
+    for ((path, got), (other, expected)) in got.iter().zip(expected.iter()) {
+        assert_eq!(path, other);
+        let (got, expected) = (got.to_vec().unwrap(), expected.to_vec().unwrap());
+        let scale = expected.iter().fold(0.0_f32, |m, v| m.max(v.abs()));
+        let worst = got.iter().zip(&expected).fold(0.0_f32, |m, (g, e)| m.max((g - e).abs()));
+        assert!(scale > 0.0 && worst <= 1e-4 * scale, "{what} {path}: off by {worst:e} of {scale:e}");
+    }
+}
+
+fn against_the_oracle<M: Classifier + Taped>(what: &str, model: &M, samples: &TensorSamples) {
+    let oracle = Oracle::new(model, |model: &M, x: Tensor<4>| model.forward(x)).unwrap();
+    let exact = FisherDiag::exact().batch(2).run(model, forward, samples).unwrap();
+    same(what, &exact.sum, &oracle.exact(samples).unwrap().sum);
+    let empirical = FisherDiag::empirical().run(model, forward, samples).unwrap();
+    same(what, &empirical.sum, &oracle.empirical(samples).unwrap().sum);
+    let pairs = PerSample::new().batch(2).gram(model, forward, samples).unwrap();
+    let expected = oracle.pairs(samples, &empirical.sum).unwrap().gram;
+    let scale = expected.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
+    assert!(pairs.iter().zip(&expected).all(|(g, e)| (g - e).abs() <= 1e-4 * scale), "{what}");
+}
+
+#[test]
+fn other_stems_and_shortcuts_match_the_oracle() {
+    let device = Device::flex();
+    let rng = || Seed(5).rng(Stream::Init, 0, 0);
+    let config = ResNetConfig { width: 4, blocks: [1, 1, 1, 1], classes: 5, stem: Stem::ImageNet };
+    let model: ResNet = config.init(&[0.5; 3], &[0.25; 3], &device, &mut rng()).unwrap();
+    against_the_oracle("ImageNet stem", &model, &pictures(3, 48));
+    let config = CifarResNetConfig::resnet20(5);
+    let model = config.init(&[0.5; 3], &[0.25; 3], &device, &mut rng()).unwrap();
+    against_the_oracle("ResNet-20", &model, &pictures(3, 16));
+}
