@@ -6,14 +6,14 @@ use burn::module::Module;
 use burn::tensor::Device;
 
 use super::nets::{Net, residual, rows, shared};
-use super::{forward, oracle, same_tree, samples};
+use super::{forward, oracle, same, same_tree, samples};
 use crate::estimate::{Columns, multinomial_cholesky};
 use crate::oracle::{LogitRows, Samples};
 use crate::reduce::{Algorithm, SumSquares};
 use crate::sweep::Targets;
 use crate::tape::Record;
 use crate::tree::read;
-use crate::{Estimator, FisherDiag, ParamPath, ParamTree};
+use crate::{Estimator, FisherDiag, ParamPath, ParamTree, PerSample};
 
 const TOLERANCE: f32 = 2e-5;
 
@@ -182,4 +182,24 @@ fn the_estimator_is_what_was_asked_for() {
     assert_eq!(FisherDiag::sampled(3).seed(5).estimator(), Estimator::LabelMc { draws: 3, seed: 5 });
     assert_eq!(FisherDiag::hybrid(2, 1).estimator(), Estimator::Hybrid { exact: 2, draws: 1, seed: 0 });
     assert_eq!(FisherDiag::exact().seed(9).estimator(), Estimator::Exact);
+}
+
+/// The other CPU backend has its own convolutions, pools and products.
+#[test]
+fn another_backend_gives_the_same() {
+    #[allow(deprecated)]
+    let device = Device::ndarray();
+    for net in Net::all(3) {
+        let samples = samples(3, 3);
+        let expected = FisherDiag::exact().run(&net, forward, &samples).unwrap().sum;
+        let there = net.valid().fork(&device);
+        for algorithm in [Algorithm::BatchedProduct, Algorithm::PairMoment] {
+            let got = FisherDiag::exact().algorithm(algorithm).run(&there, forward, &samples).unwrap().sum;
+            same_tree(&got, &expected, 1e-4);
+        }
+        let norms = PerSample::new().norms_squared(&there, forward, &samples).unwrap();
+        same(&norms, &PerSample::new().norms_squared(&net, forward, &samples).unwrap(), 1e-4);
+        let gram = PerSample::new().batch(2).gram(&there, forward, &samples).unwrap();
+        same(&gram, &PerSample::new().gram(&net, forward, &samples).unwrap(), 1e-4);
+    }
 }
