@@ -24,9 +24,9 @@ pub use passes::Settings;
 pub(crate) use passes::{Passes, ranges};
 pub use tap::{Frame, MatrixTap, VectorTap};
 pub(crate) use tap::{Site, SiteInput};
-pub use targets::Targets;
+pub use targets::{Target, Targets};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::Tensor;
 use burn::tensor::{Device, TensorData};
@@ -92,7 +92,7 @@ impl Recording {
             *uses.entry(id).or_default() += 1;
         }
         let mut pending: BTreeMap<u64, Pending> = BTreeMap::new();
-        let mut reached = 0;
+        let mut reached = BTreeSet::new();
         let mut cotangents: Vec<Option<AnyTensor>> = (0..self.nodes.len()).map(|_| None).collect();
         if let Some(output) = self.output {
             cotangents[output] = Some(start);
@@ -121,15 +121,17 @@ impl Recording {
                     *left
                 });
                 if left == 0 && hand_over(targets, id, pending.remove(&id), frame, reducers)? {
-                    reached += 1;
+                    reached.insert(id);
                 }
             }
         }
-        if reached < targets.len() {
+        if let Some(missing) = targets.iter().find(|target| !reached.contains(&target.id)) {
             return Err(CurvatureError::Unsupported {
                 what: format!(
-                    "this model: {reached} of {} trainable parameters lead to the logits on the tape",
-                    targets.len()
+                    "this model: {} of {} trainable parameters lead to the logits on the tape, `{}` does not",
+                    reached.len(),
+                    targets.len(),
+                    missing.path
                 ),
                 mend: "write every use of a parameter on the tape, or freeze the parameters that are not used",
             });

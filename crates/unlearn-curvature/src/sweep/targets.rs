@@ -11,6 +11,8 @@ use crate::{CurvatureError, ParamPath};
 /// One parameter.
 #[derive(Debug, Clone)]
 pub struct Target {
+    /// Burn's identifier.
+    pub id: u64,
     /// Its path in the module.
     pub path: ParamPath,
     /// Its shape in Burn's layout.
@@ -34,7 +36,7 @@ impl Targets {
     pub fn of<M: Module>(module: &M) -> Result<Self, CurvatureError> {
         let mut by_id = BTreeMap::new();
         for info in crate::parameters(module).into_iter().filter(|p| p.trainable) {
-            let target = Target { path: info.path, shape: info.shape, keep: None };
+            let target = Target { id: info.id.val(), path: info.path, shape: info.shape, keep: None };
             if let Some(other) = by_id.insert(info.id.val(), target.clone()) {
                 return Err(CurvatureError::Unsupported {
                     what: format!("one parameter under two names, `{}` and `{}`", other.path, target.path),
