@@ -117,6 +117,7 @@ fn subsample_pad(x: Tensor<4>, pad: usize) -> Tensor<4> {
         return x;
     }
     let [n, _, h, w] = x.dims();
-    let zeros = Tensor::<4>::zeros([n, pad, h, w], &x.device());
+    // The dtype of the input: float64 runs stay float64.
+    let zeros = Tensor::<4>::zeros([n, pad, h, w], (&x.device(), x.dtype()));
     Tensor::cat(vec![zeros.clone(), x, zeros], 1)
 }
