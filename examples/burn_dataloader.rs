@@ -42,7 +42,7 @@ fn main() -> anyhow::Result<()> {
         let batch = batch?;
         batches += 1;
         samples += batch.len();
-        brightness += f64::from(batch.images.mean().into_scalar::<f32>()) * batch.len() as f64;
+        brightness += f64::from(batch.images.clone().mean().into_scalar::<f32>()) * batch.len() as f64;
     }
     println!("{batches} batches, {samples} samples, mean brightness {:.3}", brightness / samples as f64);
     anyhow::ensure!(samples == train.len(), "Burn's loader must hand out each sample once");
