@@ -7,6 +7,8 @@
 //!
 //! Without DIR the built-in synthetic pictures are used.
 
+#![allow(clippy::print_stdout)]
+
 use std::path::PathBuf;
 
 use unlearn::burn::data::dataloader::DataLoaderBuilder;

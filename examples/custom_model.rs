@@ -3,6 +3,8 @@
 //! it one sample at a time: slow, exact, and nothing has to be written for it.
 //! `cargo run --release --example custom_model`.
 
+#![allow(clippy::print_stdout)]
+
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{Linear, LinearConfig};

@@ -1,6 +1,8 @@
 //! Prunes a network to 80 % sparsity, trains it, and forgets one class: the mask holds all along.
 //! `cargo run --release --example prune_then_unlearn`
 
+#![allow(clippy::print_stdout)]
+
 use unlearn::algos::{Context, TrainingRecipe, by_name};
 use unlearn::burn::tensor::Device;
 use unlearn::data::source::synthetic::Synthetic;

@@ -1,6 +1,8 @@
 //! Train a small ResNet on built-in pictures, let it forget a class in three ways, and compare with
 //! retraining. Takes seconds: `cargo run --release --example quickstart`.
 
+#![allow(clippy::print_stdout)]
+
 use serde_json::json;
 use unlearn::algos::{Context, TrainingRecipe, by_name};
 use unlearn::burn::module::Module;
