@@ -20,7 +20,7 @@ pub(super) struct Case {
     pub(super) forget: TensorSamples,
     pub(super) retain: TensorSamples,
     pub(super) expected: BTreeMap<String, Array>,
-    classes: usize,
+    pub(super) classes: usize,
 }
 
 /// Read once for all tests here.

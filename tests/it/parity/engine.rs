@@ -68,21 +68,31 @@ fn inner_products_and_gradients_are_float64_autograds() {
     case.compare("iu_v", &v, 1e-4);
 }
 
-/// The relative variance of an entry is at most 2 / draws, a sample, and far less over many; what is left after
-/// the first exact columns is small.
+/// The variance of an entry is at most 2 / draws of its square, a sample; over independent samples it adds up. What is
+/// left after the first exact columns is smaller still.
 #[test]
 fn random_signs_are_near_the_exact_diagonal() {
     let Some(case) = case() else { return };
-    let exact = FisherDiag::exact().run(&case.model, forward, &case.all).unwrap().sum;
-    let total = exact.dot(&exact).unwrap();
-    for (run, within) in
-        [(FisherDiag::sign(1), 0.7), (FisherDiag::sign(16), 0.2), (FisherDiag::hybrid(4, 1), 0.3)]
+    let exact_over =
+        |samples: &TensorSamples| FisherDiag::exact().run(&case.model, forward, samples).unwrap().sum;
+    let square = |tree: &ParamTree| tree.dot(tree).unwrap();
+    let exact = exact_over(&case.all);
+    let total = square(&exact);
+    let each: f64 =
+        (0..case.all.len()).map(|i| square(&exact_over(&case.all.slice(i..i + 1).unwrap()))).sum();
+    for (run, draws) in
+        [(FisherDiag::sign(1), 1.0), (FisherDiag::sign(16), 16.0), (FisherDiag::hybrid(4, 1), 1.0)]
     {
         let got = run.clone().seed(1).run(&case.model, forward, &case.all).unwrap().sum;
-        let off = got.sub(&exact).unwrap();
-        let error = (off.dot(&off).unwrap() / total).sqrt();
-        println!("{:?}: relative error {error:.4}", run.estimator());
-        assert!(error > 0.0 && error < within, "{:?}: relative error {error}", run.estimator());
+        let error = (square(&got.sub(&exact).unwrap()) / total).sqrt();
+        let within = 2.0 * (2.0 / draws * each / total).sqrt();
+        println!("{:?}: relative error {error:.4}, allowed {within:.4}", run.estimator());
+        assert!(error < within, "{:?}: relative error {error}, allowed {within}", run.estimator());
+        // Signs are exact for a curvature of rank one, which is two classes; after four columns that is what is left
+        // of six.
+        if case.classes > 6 {
+            assert!(error > 0.0, "{:?} is no estimate", run.estimator());
+        }
     }
 }
 
