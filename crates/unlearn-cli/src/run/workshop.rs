@@ -116,7 +116,10 @@ impl<'a, A: Architecture> Workshop<'a, A> {
             observer: &mut observer,
         };
         let outcome = algorithm.unlearn(original.model.valid(), &world.partition, &mut context)?;
-        let influence = if method.name == RETRAIN { Influence::No } else { Influence::Unknown };
+        // A mask that was found with the forget set is a trace of it, also in a retrained network.
+        let given_mask = outcome.mask.is_some() && outcome.mask == original.mask;
+        let influence =
+            if method.name == RETRAIN && !given_mask { Influence::No } else { Influence::Unknown };
         let sparsity = outcome.mask.as_ref().map_or(0.0, MaskSet::sparsity);
         let mut record = Record::new(method.label(), influence, sparsity);
         record.method = Some(method.name.clone());
