@@ -167,7 +167,7 @@ pub struct RoundRecord {
 /// there. Started again there, finished rounds are read back and the one under way goes on.
 ///
 /// # Errors
-/// What [`IterativeConfig::validate`], [`one_shot`] and training report;
+/// What [`IterativeConfig::validate`], [`one_shot`](crate::one_shot()) and training report;
 /// [`PruneError::OtherRun`] when the directory belongs to another run.
 pub fn iterative<M: Classifier>(
     model: M,

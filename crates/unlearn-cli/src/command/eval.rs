@@ -67,7 +67,7 @@ impl ArchitectureVisitor for Eval<'_> {
         let mut report = Report::new(report::about(self.world));
         for trained in models {
             self.world.teller.stop().check()?;
-            report::push(&mut report, self.world, &trained.record, shop.evaluate(&trained.model)?)?;
+            report::push(&mut report, self.world, None, &trained.record, shop.evaluate(&trained.model)?)?;
         }
         Ok(report)
     }

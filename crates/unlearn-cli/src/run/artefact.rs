@@ -8,6 +8,7 @@ use unlearn::models::checkpoint::{self, Checkpoint, Metadata};
 use unlearn::models::{Architecture, Classifier, StateDict};
 use unlearn::prune::MaskSet;
 use unlearn::train::EpochRecord;
+use unlearn::train::commit::Commit;
 
 use super::world::World;
 use crate::error::{Exit, Failure};
@@ -135,6 +136,10 @@ pub(crate) fn load<A: Architecture>(
 ) -> Result<Trained<A::Model>, Failure> {
     let file = model_file(path);
     let place = file.display().to_string();
+    // A stage's files belong together: a changed or missing one is found before any is used.
+    if let Some(stage) = file.parent().filter(|folder| file != path && folder.join("COMMIT.json").exists()) {
+        Commit::open(stage)?.verify()?;
+    }
     let Checkpoint { mut state, masks, metadata } =
         checkpoint::read(&file).map_err(|e| named(e.into(), &place))?;
     check_origin(&metadata, world, &place)?;

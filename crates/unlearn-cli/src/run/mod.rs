@@ -69,6 +69,8 @@ pub(crate) fn identity(world: &World) -> Result<serde_json::Value, Failure> {
         "recipe": recipe,
         "data": { "train": world.train.fingerprint(), "test": world.test.fingerprint() },
         "split": world.split.id(),
+        // The spec may name a file whose content changes.
+        "partition": world.partition.id(),
         "device": world.device_name,
     }))
 }
@@ -180,6 +182,6 @@ impl<A: Architecture> Line<'_, A> {
             self.folder.commit(&stage, &[(FILE.into(), report::evaluation_bytes(&evaluation)?)])?;
             evaluation
         };
-        report::push(report, self.shop.world, &trained.record, evaluation)
+        report::push(report, self.shop.world, Some(network), &trained.record, evaluation)
     }
 }

@@ -33,10 +33,11 @@ pub(crate) fn about(world: &World) -> BTreeMap<String, String> {
     entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
-/// Adds the row of one model.
+/// Adds the row of one model; `network` is the name of the recipe's network that it belongs to.
 pub(crate) fn push(
     report: &mut Report,
     world: &World,
+    network: Option<&str>,
     record: &Record,
     evaluation: Evaluation,
 ) -> Result<(), Failure> {
@@ -49,11 +50,14 @@ pub(crate) fn push(
         ("training", seeds.training),
         ("method", seeds.method),
     ];
-    let row = Row::new(record.sparsity, &record.stage, evaluation)?
+    let mut row = Row::new(record.sparsity, &record.stage, evaluation)?
         .with_seconds(record.seconds)
         .with_seeds(seeds.map(|(name, seed)| (name, seed.0)))
         .with_reference(record.reference.iter().cloned())
         .with_diagnostics(record.diagnostics.clone());
+    if let Some(network) = network {
+        row = row.with_network_name(network);
+    }
     Ok(report.push(row)?)
 }
 

@@ -110,7 +110,8 @@ impl<'a, A: Architecture> Workshop<'a, A> {
             fresh: &fresh,
             training: &training,
             mask: original.mask.as_ref(),
-            seed: recipe.seeds.method,
+            // Retraining is the original's training on less data: order and augmentation included.
+            seed: if method.name == RETRAIN { recipe.seeds.training } else { recipe.seeds.method },
             workers: WORKERS,
             directory: Some(work),
             observer: &mut observer,

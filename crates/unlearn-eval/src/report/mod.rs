@@ -41,6 +41,9 @@ pub enum Network {
 pub struct Row {
     /// The network that the method started from.
     pub network: Network,
+    /// The network's own name, where a run has several; rows of one name belong together.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network_name: Option<String>,
     /// Share of its prunable weights that the mask removes, 0–1; 0 for a dense network.
     pub sparsity: f64,
     /// The method's name (`original`, `retrain`, `finetune`, …).
@@ -90,6 +93,7 @@ impl Row {
         }
         Ok(Self {
             network: if sparsity > 0.0 { Network::Sparse } else { Network::Dense },
+            network_name: None,
             sparsity,
             method,
             seconds: Metric::absent("no time was recorded", SECONDS),
@@ -99,6 +103,13 @@ impl Row {
             seeds: BTreeMap::new(),
             diagnostics: BTreeMap::new(),
         })
+    }
+
+    /// The same row under the name of the network that the method started from.
+    #[must_use]
+    pub fn with_network_name(mut self, name: impl Into<String>) -> Self {
+        self.network_name = Some(name.into());
+        self
     }
 
     /// The same row with its wall-clock time.
@@ -133,9 +144,14 @@ impl Row {
 
     /// Whether `other` starts from the same network and depends on the same seeds.
     fn is_beside(&self, other: &Self) -> bool {
-        self.network == other.network
-            && (self.sparsity - other.sparsity).abs() < 1e-6
-            && self.seeds == other.seeds
+        // Two networks of a run may have the same sparsity (another score, another rewind), and a
+        // retrained one may keep another mask: where there are names, they decide.
+        let same_network = match (&self.network_name, &other.network_name) {
+            (Some(own), Some(others)) => own == others,
+            (None, None) => self.network == other.network && (self.sparsity - other.sparsity).abs() < 1e-6,
+            _ => false,
+        };
+        same_network && self.seeds == other.seeds
     }
 }
 
@@ -171,7 +187,7 @@ impl Report {
     }
 
     /// Adds a row and computes all gaps anew: each row's gap is to the last [`RETRAIN`] row of the
-    /// same network, sparsity and seeds.
+    /// same network (by name, or by sparsity where there are no names) and the same seeds.
     ///
     /// # Errors
     /// [`EvalError::Incomparable`] when the row and its Retrain were not measured alike,
