@@ -1,7 +1,7 @@
 //! A soft-margin support vector machine with a Gaussian kernel, as scikit-learn's `SVC` has it.
 //!
 //! Written here because no well-kept crate fits: the attack needs 20,000 samples, and the machines
-//! on crates.io hold the whole n × n kernel (3.2 GB) and bring their own array library. This one
+//! that are published hold the whole n × n kernel (3.2 GB) and bring their own array library. This one
 //! keeps a bounded number of kernel rows, works in float64, merges equal samples of one side into
 //! one with a larger bound (which leaves the optimum as it is), and sorts them first, so that its
 //! answer does not depend on their order.
