@@ -14,6 +14,8 @@
 pub mod error;
 pub mod estimate;
 pub mod fisher;
+#[cfg(feature = "flex")]
+mod flex;
 pub mod inverse;
 mod layer;
 pub mod oracle;

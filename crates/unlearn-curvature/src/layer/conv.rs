@@ -7,6 +7,27 @@ use burn::tensor::module::{conv_transpose2d, conv2d};
 use burn::tensor::ops::{ConvOptions, ConvTransposeOptions, PadMode};
 use burn::tensor::s;
 
+/// What `layer` makes of `x` `[n, i, h, w]`, differentiable: by our own kernels where they serve.
+pub(crate) fn forward(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    {
+        let [_, _, height, width] = x.dims();
+        let padding = padding_pairs(&layer.padding, [height, width], layer.kernel_size, layer.stride);
+        let options = ConvOptions::new_with_padding(layer.stride, padding, layer.dilation, layer.groups);
+        if let Some(y) = crate::flex::conv2d(&x, &layer.weight.val(), &options) {
+            return match &layer.bias {
+                Some(bias) => {
+                    let bias = bias.val();
+                    let p = bias.dims()[0];
+                    y + bias.reshape([1, p, 1, 1])
+                }
+                None => y,
+            };
+        }
+    }
+    layer.forward(x)
+}
+
 /// Everything about a convolution but its numbers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Geometry {
@@ -61,6 +82,10 @@ impl Geometry {
         }
     }
 
+    fn options(&self) -> ConvOptions<2> {
+        ConvOptions::new_with_padding(self.stride, self.padding, self.dilation, 1)
+    }
+
     /// d, the length of a patch.
     pub(crate) fn patch(&self) -> usize {
         self.channels * self.kernel[0] * self.kernel[1]
@@ -97,13 +122,23 @@ impl Geometry {
     pub(crate) fn apply(&self, x: Tensor<4>, matrix: Tensor<2>) -> Tensor<3> {
         let (n, p) = (x.dims()[0], matrix.dims()[0]);
         let weight = matrix.reshape([p, self.channels, self.kernel[0], self.kernel[1]]);
-        let options = ConvOptions::new_with_padding(self.stride, self.padding, self.dilation, 1);
-        conv2d(x, weight, None, options).reshape([n, p, self.positions()])
+        #[cfg(feature = "flex")]
+        if let Some(y) = crate::flex::conv2d(&x, &weight, &self.options()) {
+            return y.reshape([n, p, self.positions()]);
+        }
+        conv2d(x, weight, None, self.options()).reshape([n, p, self.positions()])
     }
 
     /// The gradient of the input `[n, i, h, w]`, given that of the output `[n, p, h', w']` and the weight
-    /// `[p, i, kh, kw]`. A kernel of a backend's own would go here.
+    /// `[p, i, kh, kw]`.
     pub(crate) fn input_gradient(&self, gradient: Tensor<4>, weight: Tensor<4>) -> Tensor<4> {
+        #[cfg(feature = "flex")]
+        {
+            let dims = [gradient.dims()[0], self.channels, self.input[0], self.input[1]];
+            if let Some(back) = crate::flex::input_gradient(&gradient, &weight, dims, &self.options()) {
+                return back;
+            }
+        }
         let span: [usize; 2] = std::array::from_fn(|a| self.dilation[a] * (self.kernel[a] - 1));
         let direct = (0..2).all(|a| self.padding[a].0 == self.padding[a].1 && self.padding[a].0 <= span[a]);
         if direct {
@@ -121,5 +156,39 @@ impl Geometry {
         let missing = [(0, end(0).saturating_sub(rows)), (0, end(1).saturating_sub(columns))];
         let full = if missing == [(0, 0); 2] { full } else { full.pad(missing, PadMode::Constant(0.0)) };
         full.slice(s![.., .., self.padding[0].0..end(0), self.padding[1].0..end(1)])
+    }
+
+    /// Σ over units (of `group` samples) and columns of squared weight gradients, `[p, d]`, each unit's gradients
+    /// times its factor, without a gradient ever being stored: from the input `[n, i, h, w]` and cotangents
+    /// `[n·c, p, t]`. `None` where no kernel serves.
+    #[cfg_attr(not(feature = "flex"), allow(unused_variables, clippy::unused_self, reason = "no kernel"))]
+    pub(crate) fn fused_squares(
+        &self,
+        x: &Tensor<4>,
+        cotangents: &Tensor<3>,
+        columns: usize,
+        group: usize,
+        factors: Option<Tensor<1>>,
+    ) -> Option<Tensor<2>> {
+        #[cfg(feature = "flex")]
+        {
+            let weight = [cotangents.dims()[1], self.channels, self.kernel[0], self.kernel[1]];
+            let of = crate::flex::SquaresOf { columns, group, factors };
+            crate::flex::squares(x, cotangents, weight, &self.options(), of)
+        }
+        #[cfg(not(feature = "flex"))]
+        None
+    }
+
+    /// Whether [`fused_squares`](Self::fused_squares) serves.
+    #[cfg_attr(not(feature = "flex"), allow(unused_variables, clippy::unused_self, reason = "no kernel"))]
+    pub(crate) fn has_fused_squares(&self, x: &Tensor<4>, outputs: usize) -> bool {
+        #[cfg(feature = "flex")]
+        {
+            let weight = [outputs, self.channels, self.kernel[0], self.kernel[1]];
+            crate::flex::has_squares(x, weight, &self.options())
+        }
+        #[cfg(not(feature = "flex"))]
+        false
     }
 }

@@ -24,11 +24,15 @@ pub enum Algorithm {
     /// columns. Loses digits to cancellation in entries that few units make up, so it is for sums over
     /// many, and for devices whose float32 products are float32.
     PairMoment,
+    /// The gradients themselves, formed, squared and added a few dozen entries at a time in registers by a
+    /// kernel of ours: 2·u·c·p·d·t operations and no temporaries. Convolutions that are used once, in float32
+    /// on the flex backend (crate feature `flex`).
+    Fused,
 }
 
 impl Algorithm {
-    /// The choice for a weight with `positions` t, `units` u and `columns` c: fewest operations, where the
-    /// pair moment must have many terms to sum over.
+    /// The choice for a weight with `positions` t, `units` u and `columns` c where [`Fused`](Self::Fused) is not to
+    /// be had: fewest operations, where the pair moment must have many terms to sum over.
     pub fn choose(positions: usize, units: usize, columns: usize) -> Self {
         const ENOUGH: usize = 64;
         if positions == 1 {
@@ -42,6 +46,10 @@ impl Algorithm {
 
     fn run(self, frame: &Frame, tap: &MatrixTap, bytes: usize) -> Tensor<2> {
         match self {
+            Self::Fused => match tap.fused_squares(frame.relative.clone()) {
+                Some(sum) => sum,
+                None => batched_product(frame, tap, bytes),
+            },
             Self::SquaredProduct => squared_product(frame, tap),
             Self::BatchedProduct => batched_product(frame, tap, bytes),
             Self::PairMoment => pair_moment(frame, tap, bytes),
@@ -74,9 +82,14 @@ impl SumSquares {
     }
 
     fn choose(&mut self, frame: &Frame, tap: &MatrixTap) -> Algorithm {
-        let best = Algorithm::choose(tap.positions(), frame.units, frame.columns);
+        let fused = tap.has_fused_squares();
+        let best = match Algorithm::choose(tap.positions(), frame.units, frame.columns) {
+            Algorithm::BatchedProduct | Algorithm::PairMoment if fused => Algorithm::Fused,
+            best => best,
+        };
         let algorithm = match self.forced {
             Some(Algorithm::SquaredProduct) if tap.positions() != 1 => best,
+            Some(Algorithm::Fused) if !fused => best,
             Some(forced) => forced,
             None => best,
         };

@@ -189,6 +189,28 @@ impl MatrixTap {
         join(parts.collect(), 3)
     }
 
+    /// Whether [`fused_squares`](Self::fused_squares) serves for this weight.
+    pub fn has_fused_squares(&self) -> bool {
+        match self.sites.as_slice() {
+            [Site { input: SiteInput::Image { x, geometry }, .. }] => {
+                geometry.has_fused_squares(x, self.outputs)
+            }
+            _ => false,
+        }
+    }
+
+    /// Σ over units and columns of squared gradients, each unit's times its entry of `factors` `[u]` first:
+    /// `[p, d]`, with no gradient stored. For convolutions that are used once, on a device that has a kernel
+    /// for it; `None` elsewhere. Entries that do not [count](Self::keep) are not zeroed.
+    pub fn fused_squares(&self, factors: Option<Tensor<1>>) -> Option<Tensor<2>> {
+        match self.sites.as_slice() {
+            [Site { input: SiteInput::Image { x, geometry }, cotangent }] => {
+                geometry.fused_squares(x, cotangent, self.columns, self.group, factors)
+            }
+            _ => None,
+        }
+    }
+
     /// ⟨gradient, matrix⟩ of every unit and column, `[u, c]`, for a matrix `[p, d]`: one more product of
     /// the forward kind, and no gradient.
     pub fn dots(&self, units: Range<usize>, matrix: &Tensor<2>) -> Tensor<2> {

@@ -6,6 +6,7 @@ use burn::nn::{BatchNorm, LayerNorm, Linear};
 use burn::tensor::{Tensor, activation, s};
 
 use super::value::{AnyTensor, AnyVar};
+use crate::layer::conv;
 
 /// An operation of a model, with the layer whose parameters it uses.
 #[derive(Debug, Clone, Copy)]
@@ -89,7 +90,7 @@ impl Op<'_> {
                 let per_channel = |t: &Tensor<1>| t.clone().reshape([1, channels, 1, 1]);
                 AnyTensor::R4((x - per_channel(mean)) / per_channel(std))
             }
-            (Self::Conv2d(layer), (AnyTensor::R4(x), None)) => AnyTensor::R4(layer.forward(x)),
+            (Self::Conv2d(layer), (AnyTensor::R4(x), None)) => AnyTensor::R4(conv::forward(layer, x)),
             (Self::BatchNorm(layer), (AnyTensor::R4(x), None)) => AnyTensor::R4(layer.forward(x)),
             (Self::LayerNorm(layer), (x, None)) => each_rank!(x, t => layer.forward(t)),
             (Self::Linear(layer), (x, None)) => each_rank!(x, t => layer.forward(t)),

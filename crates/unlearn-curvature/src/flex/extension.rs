@@ -1,0 +1,137 @@
+//! The kernels as operations of Burn's flex backend, with their gradients.
+
+use burn::backend::autodiff::checkpoint::base::Checkpointer;
+use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
+use burn::backend::autodiff::grads::Gradients;
+use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend, Flex, backend_extension};
+use burn::tensor::TensorData;
+
+use super::gather;
+use super::product::{self, Cotangents};
+use super::shape::ConvShape;
+
+/// A convolution whose gradients are [`ConvKernels`].
+#[backend_extension(Flex, Autodiff)]
+pub(super) trait DirectConv: Backend {
+    /// x `[n, i, h, w]`, weight `[o, i, kh, kw]` → `[n, o, h', w']`.
+    fn direct_conv(x: FloatTensor<Self>, weight: FloatTensor<Self>, shape: ConvShape) -> FloatTensor<Self>;
+}
+
+/// What a reverse sweep needs of a convolution.
+#[backend_extension(Flex)]
+pub(super) trait ConvKernels: Backend {
+    /// gradient `[n, o, h', w']`, weight `[o, i, kh, kw]` → `[n, i, h, w]`.
+    fn direct_conv_input(
+        gradient: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        shape: ConvShape,
+    ) -> FloatTensor<Self>;
+
+    /// x `[n, i, h, w]`, gradient `[n, o, h', w']` → `[o, i, kh, kw]`.
+    fn direct_conv_weight(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        shape: ConvShape,
+    ) -> FloatTensor<Self>;
+
+    /// x `[n, i, h, w]`, cotangents `[n · columns, o, h' · w']` → `[o, i · kh · kw]`: the sum over units of
+    /// `group` samples and over columns of the squared gradients, each unit's times its factor.
+    fn direct_conv_squares(
+        x: FloatTensor<Self>,
+        cotangents: FloatTensor<Self>,
+        shape: ConvShape,
+        columns: usize,
+        group: usize,
+        factors: Option<Vec<f32>>,
+    ) -> FloatTensor<Self>;
+}
+
+type Host = FloatTensor<Flex>;
+
+/// The scalars of a tensor in the order of its shape, copied only when they are not.
+fn contiguous(tensor: Host) -> Host {
+    if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
+}
+
+fn scalars(tensor: &Host) -> &[f32] {
+    let layout = tensor.layout();
+    &tensor.storage::<f32>()[layout.start_offset()..][..layout.num_elements()]
+}
+
+fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Host {
+    Host::from_data(TensorData::new(values, shape))
+}
+
+impl DirectConv for Flex {
+    fn direct_conv(x: Host, weight: Host, shape: ConvShape) -> Host {
+        let (x, weight) = (contiguous(x), contiguous(weight));
+        let n = x.layout().shape()[0];
+        let values = gather::forward(&shape, scalars(&x), scalars(&weight));
+        tensor(values, [n, shape.outputs, shape.output[0], shape.output[1]])
+    }
+}
+
+impl ConvKernels for Flex {
+    fn direct_conv_input(gradient: Host, weight: Host, shape: ConvShape) -> Host {
+        let (gradient, weight) = (contiguous(gradient), contiguous(weight));
+        let n = gradient.layout().shape()[0];
+        let values = gather::input_gradient(&shape, scalars(&gradient), scalars(&weight));
+        tensor(values, [n, shape.channels, shape.input[0], shape.input[1]])
+    }
+
+    fn direct_conv_weight(x: Host, gradient: Host, shape: ConvShape) -> Host {
+        let (x, gradient) = (contiguous(x), contiguous(gradient));
+        let values = product::weight_gradient(&shape, scalars(&x), scalars(&gradient));
+        tensor(values, [shape.outputs, shape.channels, shape.kernel[0], shape.kernel[1]])
+    }
+
+    fn direct_conv_squares(
+        x: Host,
+        cotangents: Host,
+        shape: ConvShape,
+        columns: usize,
+        group: usize,
+        factors: Option<Vec<f32>>,
+    ) -> Host {
+        let (x, cotangents) = (contiguous(x), contiguous(cotangents));
+        let values = scalars(&cotangents);
+        let cotangents = Cotangents { values, columns, group, factors: factors.as_deref() };
+        let values = product::squares(&shape, scalars(&x), &cotangents);
+        tensor(values, [shape.outputs, shape.patch()])
+    }
+}
+
+#[derive(Debug)]
+struct DirectConvBackward;
+
+impl<B: Backend + ConvKernels> Backward<B, 2> for DirectConvBackward {
+    type State = (FloatTensor<B>, FloatTensor<B>, ConvShape);
+
+    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let [x_node, weight_node] = ops.parents;
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (x, weight, shape) = ops.state;
+        if let Some(node) = x_node {
+            let back = B::direct_conv_input(gradient.clone(), weight, shape.clone());
+            gradients.register::<B>(node.id, back);
+        }
+        if let Some(node) = weight_node {
+            gradients.register::<B>(node.id, B::direct_conv_weight(x, gradient, shape));
+        }
+    }
+}
+
+impl<B: Backend + DirectConv + ConvKernels, C: CheckpointStrategy> DirectConv for Autodiff<B, C> {
+    fn direct_conv(x: FloatTensor<Self>, weight: FloatTensor<Self>, shape: ConvShape) -> FloatTensor<Self> {
+        let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
+        match DirectConvBackward.prepare::<C>([x_node, weight_node]).compute_bound().stateful() {
+            OpsKind::Tracked(step) => {
+                let result = B::direct_conv(x.clone(), weight.clone(), shape.clone());
+                step.finish((x, weight, shape), result)
+            }
+            OpsKind::UnTracked(step) => step.finish(B::direct_conv(x, weight, shape)),
+        }
+    }
+}
