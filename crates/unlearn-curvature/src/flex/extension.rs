@@ -9,6 +9,7 @@ use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 use burn::tensor::TensorData;
 
 use super::gather;
+use super::norm::{self, Planes};
 use super::product::{self, Cotangents};
 use super::shape::ConvShape;
 
@@ -132,6 +133,113 @@ impl<B: Backend + DirectConv + ConvKernels, C: CheckpointStrategy> DirectConv fo
                 step.finish((x, weight, shape), result)
             }
             OpsKind::UnTracked(step) => step.finish(B::direct_conv(x, weight, shape)),
+        }
+    }
+}
+
+/// Batch normalisation by moments of the batch itself, whose gradients are [`NormKernels`].
+#[backend_extension(Flex, Autodiff)]
+pub(super) trait DirectNorm: Backend {
+    /// x `[n, c, h, w]`, moments `[2, c]` of x, gamma and beta `[c]` → `[n, c, h, w]`.
+    fn direct_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self>;
+}
+
+/// What batch normalisation needs besides.
+#[backend_extension(Flex)]
+pub(super) trait NormKernels: Backend {
+    /// Mean and biased variance of x `[n, c, h, w]`: `[2, c]`.
+    fn direct_moments(x: FloatTensor<Self>) -> FloatTensor<Self>;
+
+    /// The gradients of x, gamma and beta.
+    fn direct_norm_back(
+        x: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}
+
+fn planes(x: &Host) -> Planes {
+    let shape = x.layout().shape();
+    Planes { channels: shape[1], plane: shape[2] * shape[3] }
+}
+
+impl NormKernels for Flex {
+    fn direct_moments(x: Host) -> Host {
+        let x = contiguous(x);
+        let planes = planes(&x);
+        tensor(norm::moments(planes, scalars(&x)), [2, planes.channels])
+    }
+
+    fn direct_norm_back(x: Host, gradient: Host, gamma: Host, moments: Host, epsilon: f64) -> (Host, Host, Host) {
+        let [x, gradient, gamma, moments] = [x, gradient, gamma, moments].map(contiguous);
+        let (planes, dims) = (planes(&x), x.layout().shape().clone());
+        let (back, for_gamma, for_beta) = norm::backward(
+            planes,
+            scalars(&x),
+            scalars(&gradient),
+            scalars(&moments),
+            scalars(&gamma),
+            epsilon,
+        );
+        let back = Host::from_data(TensorData::new(back, dims));
+        (back, tensor(for_gamma, [planes.channels]), tensor(for_beta, [planes.channels]))
+    }
+}
+
+impl DirectNorm for Flex {
+    fn direct_norm(x: Host, gamma: Host, beta: Host, moments: Host, epsilon: f64) -> Host {
+        let [x, gamma, beta, moments] = [x, gamma, beta, moments].map(contiguous);
+        let dims = x.layout().shape().clone();
+        let affine = (scalars(&gamma), scalars(&beta));
+        let values = norm::forward(planes(&x), scalars(&x), scalars(&moments), affine, epsilon);
+        Host::from_data(TensorData::new(values, dims))
+    }
+}
+
+#[derive(Debug)]
+struct DirectNormBackward;
+
+impl<B: Backend + NormKernels> Backward<B, 3> for DirectNormBackward {
+    /// x, gamma, moments, epsilon.
+    type State = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, f64);
+
+    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (x, gamma, moments, epsilon) = ops.state;
+        let (for_x, for_gamma, for_beta) = B::direct_norm_back(x, gradient, gamma, moments, epsilon);
+        for (node, gradient) in ops.parents.into_iter().zip([for_x, for_gamma, for_beta]) {
+            if let Some(node) = node {
+                gradients.register::<B>(node.id, gradient);
+            }
+        }
+    }
+}
+
+impl<B: Backend + DirectNorm + NormKernels, C: CheckpointStrategy> DirectNorm for Autodiff<B, C> {
+    fn direct_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        let [(x, x_node), (gamma, gamma_node), (beta, beta_node), (moments, _)] =
+            [x, gamma, beta, moments].map(|tensor| tensor.into_parts());
+        let nodes = [x_node, gamma_node, beta_node];
+        match DirectNormBackward.prepare::<C>(nodes).compute_bound().stateful() {
+            OpsKind::Tracked(step) => {
+                let y = B::direct_norm(x.clone(), gamma.clone(), beta, moments.clone(), epsilon);
+                step.finish((x, gamma, moments, epsilon), y)
+            }
+            OpsKind::UnTracked(step) => step.finish(B::direct_norm(x, gamma, beta, moments, epsilon)),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Convolutions of our own for Burn's flex backend (CPU): forward, both gradients, and the sum of squared
+//! Convolutions and batch normalisation of our own for Burn's flex backend (CPU): forward, both gradients, and the sum of squared
 //! per-sample weight gradients that a Fisher diagonal is made of.
 //!
 //! ```text
@@ -7,6 +7,7 @@
 //! shape    sizes, and pictures framed with zeros
 //! gather   forward and input gradient      (rows: positions, steps: taps)
 //! product  weight gradient and squares     (rows: taps, steps: positions)
+//! norm     batch normalisation of a training step
 //! extension  the above as operations of the backend, with autodiff
 //! ```
 //!
@@ -16,6 +17,7 @@
 
 mod extension;
 mod gather;
+mod norm;
 mod panel;
 mod product;
 mod shape;
@@ -28,7 +30,7 @@ use burn::backend::Dispatch;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, TensorData};
 
-use extension::{ConvKernels, DirectConv};
+use extension::{ConvKernels, DirectConv, DirectNorm, NormKernels};
 pub(crate) use shape::ConvShape;
 
 /// Whether the kernels can have a tensor.
@@ -104,4 +106,29 @@ pub(crate) fn squares(
         factors,
     );
     Some(Tensor::from_dispatch(result))
+}
+
+/// Batch normalisation of x `[n, c, h, w]` by its own moments, differentiable; and those moments, mean and biased
+/// variance `[c]`, as plain tensors.
+pub(crate) fn batch_norm_train(
+    x: &Tensor<4>,
+    gamma: &Tensor<1>,
+    beta: &Tensor<1>,
+    epsilon: f64,
+) -> Option<(Tensor<4>, Tensor<1>, Tensor<1>)> {
+    if !is_ours(x) || !is_ours(gamma) || x.shape().num_elements() == 0 {
+        return None;
+    }
+    let channels = x.dims()[1];
+    let plain = if x.is_autodiff() { x.clone().inner() } else { x.clone() };
+    let moments = Tensor::<2>::from_dispatch(Dispatch::direct_moments(plain.into_dispatch()));
+    let y = Dispatch::direct_norm(
+        x.clone().into_dispatch(),
+        gamma.clone().into_dispatch(),
+        beta.clone().into_dispatch(),
+        moments.clone().into_dispatch(),
+        epsilon,
+    );
+    let row = |i: usize| moments.clone().slice([i..i + 1]).reshape([channels]);
+    Some((Tensor::from_dispatch(y), row(0), row(1)))
 }

@@ -214,3 +214,64 @@ fn what_is_not_for_the_kernels_is_left_to_burn() {
     assert!(conv2d(&wide(&x), &wide(&weight), &options).is_none());
     assert!(conv2d(&x, &weight, &options).is_some());
 }
+
+/// Batch normalisation by its formula in float64, with Burn's autodiff: y, x', γ', β'.
+fn norm_reference(x: &Tensor<4>, [gamma, beta]: [&Tensor<1>; 2], g: &Tensor<4>, epsilon: f64) -> [Vec<f64>; 4] {
+    let [n, c, h, w] = x.dims();
+    let x = wide(x).autodiff().require_grad();
+    let [gamma, beta] = [gamma, beta].map(|t| wide(t).autodiff().require_grad());
+    let rows = x.clone().swap_dims(0, 1).reshape([c, n * h * w]);
+    let centred = rows.clone() - rows.mean_dim(1);
+    let variance = centred.clone().square().mean_dim(1);
+    let y = centred / (variance + epsilon).sqrt() * gamma.clone().reshape([c, 1]) + beta.clone().reshape([c, 1]);
+    let y = y.reshape([c, n, h, w]).swap_dims(0, 1);
+    let gradients = (y.clone() * wide(g).autodiff()).sum().backward();
+    [
+        host(y.inner()),
+        host(x.grad(&gradients).unwrap()),
+        host(gamma.grad(&gradients).unwrap()),
+        host(beta.grad(&gradients).unwrap()),
+    ]
+}
+
+#[test]
+fn batch_normalisation_is_its_formula() {
+    Device::flex().seed(6);
+    let device = Device::flex().autodiff();
+    for (dims, shift) in [([4, 3, 5, 5], 0.0f64), ([2, 17, 8, 8], 3.0), ([9, 2, 1, 1], -1.0), ([3, 4, 6, 7], 10.0)] {
+        let x = random(dims) + shift;
+        let (gamma, beta, g) = (random([dims[1]]), random([dims[1]]), random(dims));
+        let epsilon = 1e-5;
+        let expected = norm_reference(&x, [&gamma, &beta], &g, epsilon);
+
+        let on_tape = |data: TensorData| Tensor::<1>::from_data(data, &device).require_grad();
+        let tx = Tensor::<4>::from_data(x.to_data(), &device).require_grad();
+        let (tg, tb) = (on_tape(gamma.to_data()), on_tape(beta.to_data()));
+        let (y, mean, variance) = super::batch_norm_train(&tx, &tg, &tb, epsilon).unwrap();
+        let gradients = (y.clone() * Tensor::from_data(g.to_data(), &device)).sum().backward();
+        let got = [
+            host(y.inner()),
+            host(tx.grad(&gradients).unwrap()),
+            host(tg.grad(&gradients).unwrap()),
+            host(tb.grad(&gradients).unwrap()),
+        ];
+        // Values of size one, a mean of size |shift| that is subtracted with a rounding of its own, sums over
+        // n·h·w values of which float32 adds up at most a plane's sixteenth at a time.
+        let plane = (dims[2] * dims[3] / 16 + 16) as f64;
+        for (got, expected) in got.iter().zip(&expected) {
+            let size = expected.iter().fold(1.0f64, |size, v| size.max(v.abs()));
+            let bound = 2f64.powi(-24) * (plane + 8.0 + 4.0 * shift.abs()) * size * 4.0;
+            for (got, expected) in got.iter().zip(expected) {
+                assert!((got - expected).abs() <= bound, "{got} {expected} ± {bound}");
+            }
+        }
+        let rows = wide(&x).swap_dims(0, 1).reshape([dims[1], dims[0] * dims[2] * dims[3]]);
+        let centred = rows.clone() - rows.clone().mean_dim(1);
+        let bound = 2f64.powi(-24) * (plane + 4.0) * (1.0 + shift * shift + shift.abs());
+        for (got, expected) in [(mean, rows.mean_dim(1)), (variance, centred.square().mean_dim(1))] {
+            for (got, expected) in host(got).into_iter().zip(host(expected)) {
+                assert!((got - expected).abs() <= bound * 4.0, "{got} {expected} ± {bound}");
+            }
+        }
+    }
+}

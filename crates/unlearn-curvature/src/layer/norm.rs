@@ -1,11 +1,31 @@
 //! Batch norm with running statistics, and layer norm.
 
 use burn::Tensor;
-use burn::nn::LayerNorm;
+use burn::nn::{BatchNorm, LayerNorm};
 use burn::tensor::TensorData;
 
 use crate::CurvatureError;
 use crate::tree::read;
+
+/// What `layer` makes of `x` `[n, c, h, w]`, as Burn's own call; a training step by our own kernels where they
+/// serve.
+pub(crate) fn forward(layer: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if x.is_autodiff()
+        && layer.training.is_enabled()
+        && let Some((y, mean, variance)) =
+            crate::flex::batch_norm_train(&x, &layer.gamma.val(), &layer.beta.val(), layer.epsilon)
+    {
+        for (state, new) in [(&layer.running_mean, mean), (&layer.running_var, variance)] {
+            let before = state.value_sync();
+            let new = if before.is_autodiff() { Tensor::from_inner(new) } else { new };
+            let kept = before.mul_scalar(1.0 - layer.momentum);
+            state.update(kept.add(new.mul_scalar(layer.momentum)).detach());
+        }
+        return y;
+    }
+    layer.forward(x)
+}
 
 /// Sums `[n, c, h, w]` over positions: `[n, c]`.
 pub(crate) fn sum_positions(x: Tensor<4>) -> Tensor<2> {

@@ -6,7 +6,7 @@ use burn::nn::{BatchNorm, LayerNorm, Linear};
 use burn::tensor::{Tensor, activation, s};
 
 use super::value::{AnyTensor, AnyVar};
-use crate::layer::conv;
+use crate::layer::{conv, norm};
 
 /// An operation of a model, with the layer whose parameters it uses.
 #[derive(Debug, Clone, Copy)]
@@ -91,7 +91,7 @@ impl Op<'_> {
                 AnyTensor::R4((x - per_channel(mean)) / per_channel(std))
             }
             (Self::Conv2d(layer), (AnyTensor::R4(x), None)) => AnyTensor::R4(conv::forward(layer, x)),
-            (Self::BatchNorm(layer), (AnyTensor::R4(x), None)) => AnyTensor::R4(layer.forward(x)),
+            (Self::BatchNorm(layer), (AnyTensor::R4(x), None)) => AnyTensor::R4(norm::forward(layer, x)),
             (Self::LayerNorm(layer), (x, None)) => each_rank!(x, t => layer.forward(t)),
             (Self::Linear(layer), (x, None)) => each_rank!(x, t => layer.forward(t)),
             (Self::Relu, (x, None)) => each_rank!(x, t => activation::relu(t)),
