@@ -178,7 +178,13 @@ impl NormKernels for Flex {
         tensor(norm::moments(planes, scalars(&x)), [2, planes.channels])
     }
 
-    fn direct_norm_back(x: Host, gradient: Host, gamma: Host, moments: Host, epsilon: f64) -> (Host, Host, Host) {
+    fn direct_norm_back(
+        x: Host,
+        gradient: Host,
+        gamma: Host,
+        moments: Host,
+        epsilon: f64,
+    ) -> (Host, Host, Host) {
         let [x, gradient, gamma, moments] = [x, gradient, gamma, moments].map(contiguous);
         let (planes, dims) = (planes(&x), x.layout().shape().clone());
         let (back, for_gamma, for_beta) = norm::backward(

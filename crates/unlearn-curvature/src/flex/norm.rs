@@ -62,8 +62,7 @@ pub(super) fn moments(planes: Planes, x: &[f32]) -> Vec<f32> {
         arch.dispatch(|| {
             let total: f64 = planes.of(x, channel).map(|x| sum(x, x, |x, _| x)).sum();
             let mean = (total / m) as f32;
-            let squares: f64 =
-                planes.of(x, channel).map(|x| sum(x, x, |x, _| (x - mean) * (x - mean))).sum();
+            let squares: f64 = planes.of(x, channel).map(|x| sum(x, x, |x, _| (x - mean) * (x - mean))).sum();
             (mean, (squares / m) as f32)
         })
     });

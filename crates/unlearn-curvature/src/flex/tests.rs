@@ -216,14 +216,20 @@ fn what_is_not_for_the_kernels_is_left_to_burn() {
 }
 
 /// Batch normalisation by its formula in float64, with Burn's autodiff: y, x', γ', β'.
-fn norm_reference(x: &Tensor<4>, [gamma, beta]: [&Tensor<1>; 2], g: &Tensor<4>, epsilon: f64) -> [Vec<f64>; 4] {
+fn norm_reference(
+    x: &Tensor<4>,
+    [gamma, beta]: [&Tensor<1>; 2],
+    g: &Tensor<4>,
+    epsilon: f64,
+) -> [Vec<f64>; 4] {
     let [n, c, h, w] = x.dims();
     let x = wide(x).autodiff().require_grad();
     let [gamma, beta] = [gamma, beta].map(|t| wide(t).autodiff().require_grad());
     let rows = x.clone().swap_dims(0, 1).reshape([c, n * h * w]);
     let centred = rows.clone() - rows.mean_dim(1);
     let variance = centred.clone().square().mean_dim(1);
-    let y = centred / (variance + epsilon).sqrt() * gamma.clone().reshape([c, 1]) + beta.clone().reshape([c, 1]);
+    let y =
+        centred / (variance + epsilon).sqrt() * gamma.clone().reshape([c, 1]) + beta.clone().reshape([c, 1]);
     let y = y.reshape([c, n, h, w]).swap_dims(0, 1);
     let gradients = (y.clone() * wide(g).autodiff()).sum().backward();
     [
@@ -238,7 +244,9 @@ fn norm_reference(x: &Tensor<4>, [gamma, beta]: [&Tensor<1>; 2], g: &Tensor<4>, 
 fn batch_normalisation_is_its_formula() {
     Device::flex().seed(6);
     let device = Device::flex().autodiff();
-    for (dims, shift) in [([4, 3, 5, 5], 0.0f64), ([2, 17, 8, 8], 3.0), ([9, 2, 1, 1], -1.0), ([3, 4, 6, 7], 10.0)] {
+    for (dims, shift) in
+        [([4, 3, 5, 5], 0.0f64), ([2, 17, 8, 8], 3.0), ([9, 2, 1, 1], -1.0), ([3, 4, 6, 7], 10.0)]
+    {
         let x = random(dims) + shift;
         let (gamma, beta, g) = (random([dims[1]]), random([dims[1]]), random(dims));
         let epsilon = 1e-5;
