@@ -12,6 +12,7 @@ use super::gather;
 use super::norm::{self, Planes};
 use super::product::{self, Cotangents};
 use super::shape::ConvShape;
+use super::sweep::{self, Norm};
 
 /// A convolution whose gradients are [`ConvKernels`].
 #[backend_extension(Flex, Autodiff)]
@@ -247,5 +248,61 @@ impl<B: Backend + DirectNorm + NormKernels, C: CheckpointStrategy> DirectNorm fo
             }
             OpsKind::UnTracked(step) => step.finish(B::direct_norm(x, gamma, beta, moments, epsilon)),
         }
+    }
+}
+
+/// What a reverse sweep does between the convolutions.
+#[backend_extension(Flex)]
+pub(super) trait SweepKernels: Backend {
+    /// y `[b, …]`, cotangents `[b·c, …]` → `[b·c, …]`.
+    fn direct_relu_back(
+        y: FloatTensor<Self>,
+        cotangents: FloatTensor<Self>,
+        columns: usize,
+    ) -> FloatTensor<Self>;
+
+    /// Cotangents `[b·c, channels, h, w]`; x `[b, channels, h, w]` or empty; mean, inverse_std and gamma
+    /// `[channels]` → the input's cotangents, and the gradients of shift and scale `[b·c, channels]`.
+    fn direct_norm_sweep(
+        cotangents: FloatTensor<Self>,
+        x: FloatTensor<Self>,
+        mean: FloatTensor<Self>,
+        inverse_std: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        columns: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+}
+
+impl SweepKernels for Flex {
+    fn direct_relu_back(y: Host, cotangents: Host, columns: usize) -> Host {
+        let [y, cotangents] = [y, cotangents].map(contiguous);
+        let dims = cotangents.layout().shape().clone();
+        let size = scalars(&cotangents).len() / dims[0];
+        let back = sweep::relu(scalars(&y), scalars(&cotangents), size, columns);
+        Host::from_data(TensorData::new(back, dims))
+    }
+
+    fn direct_norm_sweep(
+        cotangents: Host,
+        x: Host,
+        mean: Host,
+        inverse_std: Host,
+        gamma: Host,
+        columns: usize,
+    ) -> (Host, Host, Host) {
+        let [cotangents, x, mean, inverse_std, gamma] =
+            [cotangents, x, mean, inverse_std, gamma].map(contiguous);
+        let (planes, dims) = (planes(&cotangents), cotangents.layout().shape().clone());
+        let x = scalars(&x);
+        let norm = Norm {
+            x: (!x.is_empty()).then_some(x),
+            mean: scalars(&mean),
+            inverse_std: scalars(&inverse_std),
+            gamma: scalars(&gamma),
+            columns,
+        };
+        let (back, shift, scale) = sweep::batch_norm(planes, scalars(&cotangents), &norm);
+        let rows = [dims[0], planes.channels];
+        (Host::from_data(TensorData::new(back, dims)), tensor(shift, rows), tensor(scale, rows))
     }
 }

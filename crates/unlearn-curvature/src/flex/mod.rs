@@ -8,6 +8,7 @@
 //! gather   forward and input gradient      (rows: positions, steps: taps)
 //! product  weight gradient and squares     (rows: taps, steps: positions)
 //! norm     batch normalisation of a training step
+//! sweep    batch normalisation and ReLU of a reverse sweep
 //! extension  the above as operations of the backend, with autodiff
 //! ```
 //!
@@ -21,6 +22,7 @@ mod norm;
 mod panel;
 mod product;
 mod shape;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -30,12 +32,17 @@ use burn::backend::Dispatch;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, TensorData};
 
-use extension::{ConvKernels, DirectConv, DirectNorm, NormKernels};
+use extension::{ConvKernels, DirectConv, DirectNorm, NormKernels, SweepKernels};
 pub(crate) use shape::ConvShape;
 
 /// Whether the kernels can have a tensor.
 fn is_ours<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && x.device() == Device::flex()
+}
+
+/// The same for kernels without gradients of their own.
+fn is_plain<const D: usize>(x: &Tensor<D>) -> bool {
+    is_ours(x) && !x.is_autodiff()
 }
 
 /// The convolution without a bias, or `None` when it is not for these kernels. Differentiable.
@@ -55,7 +62,7 @@ pub(crate) fn input_gradient(
     dims: [usize; 4],
     options: &ConvOptions<2>,
 ) -> Option<Tensor<4>> {
-    if !is_ours(gradient) || gradient.is_autodiff() || weight.is_autodiff() {
+    if !is_plain(gradient) || !is_plain(weight) {
         return None;
     }
     let shape = ConvShape::new(dims, weight.dims(), options)?;
@@ -66,7 +73,7 @@ pub(crate) fn input_gradient(
 
 /// Whether [`squares`] serves for the input x `[n, i, h, w]` of a weight `weight_dims` `[o, i, kh, kw]`.
 pub(crate) fn has_squares(x: &Tensor<4>, weight_dims: [usize; 4], options: &ConvOptions<2>) -> bool {
-    is_ours(x) && !x.is_autodiff() && ConvShape::new(x.dims(), weight_dims, options).is_some()
+    is_plain(x) && ConvShape::new(x.dims(), weight_dims, options).is_some()
 }
 
 /// What squares are summed over; see [`squares`].
@@ -89,7 +96,7 @@ pub(crate) fn squares(
     options: &ConvOptions<2>,
     of: SquaresOf,
 ) -> Option<Tensor<2>> {
-    if !is_ours(x) || !is_ours(cotangents) || x.is_autodiff() || cotangents.is_autodiff() {
+    if !is_plain(x) || !is_plain(cotangents) {
         return None;
     }
     let shape = ConvShape::new(x.dims(), weight_dims, options)?;
@@ -131,4 +138,45 @@ pub(crate) fn batch_norm_train(
     );
     let row = |i: usize| moments.clone().slice([i..i + 1]).reshape([channels]);
     Some((Tensor::from_dispatch(y), row(0), row(1)))
+}
+
+/// Cotangents `[b·c, …]` where `y` `[b, …]` is above zero.
+pub(crate) fn relu_back(y: &Tensor<3>, cotangents: &Tensor<3>, columns: usize) -> Option<Tensor<3>> {
+    if !is_plain(y) || !is_plain(cotangents) || cotangents.shape().num_elements() == 0 {
+        return None;
+    }
+    let (y, cotangents) = (y.clone().into_dispatch(), cotangents.clone().into_dispatch());
+    Some(Tensor::from_dispatch(Dispatch::direct_relu_back(y, cotangents, columns)))
+}
+
+/// A batch norm by running statistics; all `[channels]`.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Statistics<'a> {
+    pub(crate) mean: &'a Tensor<1>,
+    pub(crate) inverse_std: &'a Tensor<1>,
+    pub(crate) gamma: &'a Tensor<1>,
+}
+
+/// Back through a batch norm by running statistics: the input's cotangents, and the gradients of shift and (with the
+/// input `x` `[b, channels, h, w]`) scale `[b·c, channels]`, from cotangents `[b·c, channels, h, w]`.
+pub(crate) fn norm_back(
+    x: Option<&Tensor<4>>,
+    cotangents: &Tensor<4>,
+    statistics: Statistics,
+    columns: usize,
+) -> Option<(Tensor<4>, Tensor<2>, Tensor<2>)> {
+    let plain = is_plain(cotangents) && x.is_none_or(is_plain) && is_plain(statistics.gamma);
+    if !plain || cotangents.shape().num_elements() == 0 {
+        return None;
+    }
+    let nothing = || Tensor::empty([0, 1, 1, 1], &cotangents.device());
+    let (back, shift, scale) = Dispatch::direct_norm_sweep(
+        cotangents.clone().into_dispatch(),
+        x.cloned().unwrap_or_else(nothing).into_dispatch(),
+        statistics.mean.clone().into_dispatch(),
+        statistics.inverse_std.clone().into_dispatch(),
+        statistics.gamma.clone().into_dispatch(),
+        columns,
+    );
+    Some((Tensor::from_dispatch(back), Tensor::from_dispatch(shift), Tensor::from_dispatch(scale)))
 }

@@ -37,6 +37,16 @@ fn same<const D: usize>(got: Tensor<D>, expected: Tensor<D>) {
     assert_eq!(host(got), host(expected));
 }
 
+/// Convolutions may run on kernels of our own: 27 products of values below 2 in another order, so at most
+/// (27 + 2) · 2⁻²⁴ · 27 · 4 apart.
+#[track_caller]
+fn near<const D: usize>(got: Tensor<D>, expected: Tensor<D>) {
+    assert_eq!(got.dims(), expected.dims());
+    for (got, expected) in host(got).into_iter().zip(host(expected)) {
+        assert!((got - expected).abs() < 2e-4, "{got} {expected}");
+    }
+}
+
 #[test]
 fn layers_are_burns_own_calls() {
     let device = Device::flex();
@@ -45,7 +55,7 @@ fn layers_are_burns_own_calls() {
         .with_stride([2, 2])
         .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))
         .init(&device);
-    same(plain(x.clone(), |t, x| t.conv2d(&conv, x)), conv.forward(x.clone()));
+    near(plain(x.clone(), |t, x| t.conv2d(&conv, x)), conv.forward(x.clone()));
     let pool = MaxPool2dConfig::new([3, 3])
         .with_strides([2, 2])
         .with_padding(PaddingConfig2d::Explicit(1, 1, 1, 1))

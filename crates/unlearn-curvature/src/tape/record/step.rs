@@ -151,6 +151,20 @@ impl Step {
                 Some(AnyTensor::from_three(back.reshape([rows, t, dims[last]]), &dims))
             }
             (Self::BatchNorm { x, mean, inverse_std, gamma, gamma_id, beta_id }, AnyTensor::R4(g)) => {
+                #[cfg(feature = "flex")]
+                {
+                    let statistics = crate::flex::Statistics { mean, inverse_std, gamma };
+                    let input = x.as_ref().filter(|_| gamma_id.is_some());
+                    if let Some((back, shift, scale)) = crate::flex::norm_back(input, &g, statistics, c) {
+                        if let Some(id) = *beta_id {
+                            emit(Emission::Vector { id, gradient: shift });
+                        }
+                        if let (Some(id), Some(_)) = (*gamma_id, input) {
+                            emit(Emission::Vector { id, gradient: scale });
+                        }
+                        return needed.then_some(AnyTensor::R4(back));
+                    }
+                }
                 if let Some(id) = *beta_id {
                     emit(Emission::Vector { id, gradient: norm::sum_positions(g.clone()) });
                 }
