@@ -11,6 +11,8 @@
 //! `benches/peers/train_step.py` asks PyTorch the same.
 #![allow(missing_docs, clippy::print_stdout, clippy::expect_used)]
 
+mod support;
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
@@ -23,22 +25,15 @@ use burn::tensor::Device;
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use rand::RngExt;
 use unlearn::data::{Dataset, ImageShape, Loader, Normalization, Seed, Stream};
-use unlearn::models::{Classifier, ResNet, ResNetConfig};
+use unlearn::models::{Classifier, ResNet};
 use unlearn::train::{CrossEntropy, FitConfig, OptimizerConfig, Silent, Unconstrained, fit};
+
+use support::network;
 
 const BATCH: usize = 32;
 
 /// Width, and batches a run: enough that what is done once a run does not count.
 const SIZES: [(usize, usize); 2] = [(64, 4), (16, 24)];
-
-fn model(width: usize) -> ResNet {
-    let Normalization { mean, std } = Normalization::cifar10();
-    let mut rng = Seed(1).rng(Stream::Init, 0, 0);
-    ResNetConfig::resnet18(10)
-        .with_width(width)
-        .init(&mean, &std, &Device::flex(), &mut rng)
-        .expect("a network")
-}
 
 fn loader(batches: usize) -> Loader {
     let shape = ImageShape { channels: 3, height: 32, width: 32 };
@@ -80,7 +75,7 @@ fn bare(model: &ResNet, loader: &Loader) -> ResNet {
 
 fn throughput(c: &mut Criterion) {
     for (width, batches) in SIZES {
-        let (model, loader) = (model(width), loader(batches));
+        let (model, loader) = (network(width), loader(batches));
         let mut group = c.benchmark_group(format!("train_step/resnet18-w{width}/batch{BATCH}/flex"));
         group.sampling_mode(SamplingMode::Flat).sample_size(10);
         group.warm_up_time(Duration::from_secs(2)).measurement_time(Duration::from_secs(20));
@@ -96,7 +91,7 @@ fn overhead(_: &mut Criterion) {
     // Without `--bench` (under `cargo test`) everything runs once, to show that it does.
     let pairs = if std::env::args().any(|a| a == "--bench") { 9 } else { 1 };
     for (width, batches) in SIZES {
-        let (model, loader) = (model(width), loader(batches));
+        let (model, loader) = (network(width), loader(batches));
         let time = |run: fn(&ResNet, &Loader) -> ResNet| {
             let began = Instant::now();
             black_box(run(&model, &loader));

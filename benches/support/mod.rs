@@ -1,0 +1,98 @@
+//! The network, the pictures and the settings that the benches share.
+//!
+//! | variable | means | unless set |
+//! |---|---|---|
+//! | `UNLEARN_BENCH_N` | numbers of pictures, `64` or `64,128,256` | 64 |
+//! | `UNLEARN_BENCH_M` | numbers of samples of an inverse | 64,256,1000 |
+//! | `UNLEARN_BENCH_WIDTHS` | widths of the network | 64,16 |
+//!
+//! Without `--bench` (under `cargo test`) and with `--test` everything runs once on a tiny network and few
+//! pictures, to show that it does; the variables then mean nothing.
+#![allow(dead_code, reason = "each bench is a program of its own and uses what it needs")]
+#![allow(clippy::expect_used, reason = "a bench that cannot be set up has nothing to say")]
+
+use std::time::Duration;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use criterion::measurement::WallTime;
+use criterion::{BenchmarkGroup, Criterion, SamplingMode};
+use rand::RngExt;
+use unlearn::curvature::oracle::TensorSamples;
+use unlearn::curvature::tape::{Tape, Var};
+use unlearn::data::{Normalization, Seed, Stream};
+use unlearn::models::{ResNet, ResNetConfig, Taped};
+
+pub(crate) const CLASSES: usize = 10;
+
+/// Whether this run measures, rather than show that the bench runs.
+pub(crate) fn timed() -> bool {
+    let given = |name: &str| std::env::args().any(|argument| argument == name);
+    given("--bench") && !given("--test")
+}
+
+/// The numbers in the environment variable `name`, `default` when it is not set, `tiny` when nothing is timed.
+fn numbers(name: &str, default: &[usize], tiny: &[usize]) -> Vec<usize> {
+    if !timed() {
+        return tiny.to_vec();
+    }
+    let Ok(text) = std::env::var(name) else { return default.to_vec() };
+    text.split(',')
+        .map(|n| match n.trim().parse() {
+            Ok(n) if n > 0 => n,
+            _ => panic!("{name}={text}: expected whole numbers above 0 with commas between them"),
+        })
+        .collect()
+}
+
+/// Widths of the ResNet-18's first stage.
+pub(crate) fn widths() -> Vec<usize> {
+    numbers("UNLEARN_BENCH_WIDTHS", &[64, 16], &[4])
+}
+
+/// Numbers of pictures, N.
+pub(crate) fn picture_counts() -> Vec<usize> {
+    numbers("UNLEARN_BENCH_N", &[64], &[4])
+}
+
+/// Numbers of samples of an inverse, m.
+pub(crate) fn sample_counts() -> Vec<usize> {
+    numbers("UNLEARN_BENCH_M", &[64, 256, 1000], &[3])
+}
+
+/// A fresh ResNet-18 of `width` for 32×32 pictures of ten classes, on flex.
+pub(crate) fn network(width: usize) -> ResNet {
+    let Normalization { mean, std } = Normalization::cifar10();
+    let mut rng = Seed(1).rng(Stream::Init, 0, 0);
+    ResNetConfig::resnet18(CLASSES)
+        .with_width(width)
+        .init(&mean, &std, &Device::flex(), &mut rng)
+        .expect("a network")
+}
+
+/// The forward pass of [`network`] on a tape.
+pub(crate) fn forward(model: &ResNet, images: Var<4>, tape: &mut dyn Tape) -> Var<2> {
+    model.forward_on(images, tape)
+}
+
+/// `n` pictures of noise, 3×32×32, with labels in turn.
+pub(crate) fn pictures(n: usize) -> TensorSamples {
+    let mut rng = Seed(2).rng(Stream::Synthetic, 0, 0);
+    let shape = [n, 3, 32, 32];
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random()).collect();
+    let images = Tensor::from_data(TensorData::new(values, shape), &Device::flex());
+    TensorSamples::new(images, (0..n).map(|i| i % CLASSES).collect()).expect("one label a picture")
+}
+
+/// A group of runs that take seconds each: ten samples, one run a sample where that fills the time.
+pub(crate) fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
+    let mut group = criterion.benchmark_group(name);
+    group.sampling_mode(SamplingMode::Flat).sample_size(10);
+    group.warm_up_time(Duration::from_secs(2)).measurement_time(Duration::from_secs(20));
+    group
+}
+
+/// Bytes for inner products of `m` samples: the default up to a few hundred, else what holds the layer inputs
+/// and cotangents of a thousand pictures at width 64 in two blocks.
+pub(crate) fn budget(m: usize) -> usize {
+    if m <= 256 { unlearn::curvature::plan::DEFAULT_BUDGET } else { 5 << 30 }
+}
