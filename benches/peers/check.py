@@ -6,6 +6,7 @@ import curvature
 import flops
 from curvature import flat
 from network import CLASSES, noise, resnet18
+from registry import PEERS
 
 
 def tiny(dtype, width=4):
@@ -43,7 +44,8 @@ def checks(dtype, n=6):
     rounding = 1e-4 if dtype == torch.float32 else 1e-10
     net = tiny(dtype)
     images, labels = noise(n, dtype)
-    run = {name: lambda batch=n, f=f: f(net, images, labels, batch) for name, (f, _) in curvature.PEERS.items()}
+    functions = {name: getattr(curvature, peer.function) for name, peer in PEERS.items()}
+    run = {name: lambda batch=n, f=f: f(net, images, labels, batch) for name, f in functions.items()}
 
     def error(got, expected):
         pairs = list(zip(got, expected, strict=True))

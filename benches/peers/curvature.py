@@ -148,21 +148,26 @@ def backpack_exact(*given):
     return backpack(DiagGGNExact, "diag_ggn_exact")(*given)
 
 
-def curvlinops(name):
-    """One product of curvlinops' matrix `name` (a sum over pictures) with a vector of ones. Version 3.0.1 has no
-    diagonal of a Fisher matrix; GGN times a vector is what one draw of its Hutchinson estimate of one costs, over
-    all pictures at once, and EF times a vector one step of conjugate gradients."""
+def curvlinops(name, net, images, labels, batch):
+    """curvlinops' matrix `name`, a sum over pictures, times a vector of ones. Version 3.0.1 has no diagonal of a
+    Fisher matrix other than by products with random vectors, over all pictures at once."""
+    import curvlinops as operators
 
-    def run(net, images, labels, batch):
-        import curvlinops as operators
+    loss = torch.nn.CrossEntropyLoss(reduction="sum")
+    parameters = list(net.parameters())
+    data = list(batches(images, labels, batch))
+    matrix = getattr(operators, name)(net, loss, parameters, data, check_deterministic=False)
+    return matrix @ [torch.ones_like(p) for p in parameters]
 
-        loss = torch.nn.CrossEntropyLoss(reduction="sum")
-        parameters = list(net.parameters())
-        data = list(batches(images, labels, batch))
-        matrix = getattr(operators, name)(net, loss, parameters, data, check_deterministic=False)
-        return matrix @ [torch.ones_like(p) for p in parameters]
 
-    return run
+def curvlinops_ef(*given):
+    """G^T G v: what a step of conjugate gradients on the empirical Fisher matrix costs."""
+    return curvlinops("EFLinearOperator", *given)
+
+
+def curvlinops_ggn(*given):
+    """sum J^T H J v: what a draw of Hutchinson's estimate of its diagonal costs."""
+    return curvlinops("GGNLinearOperator", *given)
 
 
 def flat(tensors):
@@ -207,19 +212,3 @@ def woodbury_explicit(net, images, labels, _, damping=1e-3):
     weights = torch.cholesky_solve((gradients @ v).double()[:, None], torch.linalg.cholesky(gram))[:, 0]
     return unflat(net, (v - weights.to(v.dtype) @ gradients) / damping)
 
-
-# Name: (function, what it computes).
-PEERS = {
-    "gradient": (gradient, "gradient"),
-    "empirical-loop": (empirical_loop, "empirical diagonal"),
-    "empirical-vmap": (empirical_vmap, "empirical diagonal"),
-    "backpack-empirical": (backpack_empirical, "empirical diagonal"),
-    "backpack-mc": (backpack_mc, "label-sampled diagonal"),
-    "exact-loop": (exact_loop, "exact diagonal"),
-    "backpack-exact": (backpack_exact, "exact diagonal"),
-    "group-mean-loop": (group_mean_loop, "group-mean diagonal"),
-    "curvlinops-ef-vec": (curvlinops("EFLinearOperator"), "empirical Fisher times a vector"),
-    "curvlinops-ggn-vec": (curvlinops("GGNLinearOperator"), "GGN times a vector"),
-    "woodfisher-loop": (woodfisher_loop, "published recursion"),
-    "woodbury-explicit": (woodbury_explicit, "inverse Fisher times a vector"),
-}

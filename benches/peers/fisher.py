@@ -22,6 +22,8 @@ import subprocess
 import sys
 import time
 
+from registry import PEERS
+
 # Nothing large is imported here: a child's peak memory must not begin with its parent's.
 
 GEMM = 2048
@@ -68,33 +70,23 @@ def measure(name, arguments):
         import curvature
         from network import noise, resnet18
 
-        function, result["computes"] = curvature.PEERS[name]
+        peer = PEERS[name]
+        function = getattr(curvature, peer.function)
         net = resnet18(arguments.width).eval()
         images, labels = noise(arguments.samples)
         batch = min(arguments.batch, arguments.samples)
         before = peak_bytes()
         # A batch for what works in batches, and a few pictures for what does not.
-        some = batch if name in BATCHED else min(4, arguments.samples)
+        some = batch if peer.batched else min(4, arguments.samples)
         function(net, images[:some], labels[:some], batch)
         seconds = timed(lambda: function(net, images, labels, batch), arguments.repeats)
-        result |= {"width": arguments.width, "samples": arguments.samples}
-        result |= {"batch": batch if name in BATCHED else 32 if name == "group-mean-loop" else 1}
+        result |= {"width": arguments.width, "samples": arguments.samples, "computes": peer.computes}
+        result["batch"] = batch if peer.batched else None
         result["pictures_per_second"] = arguments.samples / statistics.median(seconds)
         result |= {"peak_bytes": peak_bytes(), "before_bytes": before}
     result["median_seconds"] = statistics.median(seconds)
     result["seconds"] = seconds
     return result
-
-
-BATCHED = (
-    "gradient",
-    "empirical-vmap",
-    "backpack-empirical",
-    "backpack-mc",
-    "backpack-exact",
-    "curvlinops-ef-vec",
-    "curvlinops-ggn-vec",
-)
 
 
 def apart(name, given):
@@ -138,12 +130,10 @@ def main():
         import check
 
         return 0 if check.main() else 1
-    import curvature
-
-    names = ["gemm", *curvature.PEERS]
+    names = ["gemm", *PEERS]
     if arguments.list:
         for name in names:
-            print(f"{name:20} {curvature.PEERS[name][1] if name in curvature.PEERS else 'matrix product'}")
+            print(f"{name:20} {PEERS[name].computes if name in PEERS else 'matrix product'}")
         return 0
     unknown = set(arguments.only or []) - set(names)
     if unknown:

@@ -14,57 +14,18 @@ import statistics
 import time
 
 import torch
-from torch import nn
 from torch.nn import functional as F
 
+from network import Normalized, resnet18
+
 BATCH = 32
-
-
-class Block(nn.Module):
-    """Two 3x3 convolutions and a shortcut (He et al. 2016)."""
-
-    def __init__(self, before, after, stride):
-        super().__init__()
-        self.conv1 = nn.Conv2d(before, after, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(after)
-        self.conv2 = nn.Conv2d(after, after, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(after)
-        self.shortcut = nn.Identity()
-        if stride != 1 or before != after:
-            self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
-
-    def forward(self, x):
-        y = F.relu(self.bn1(self.conv1(x)))
-        return F.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
-
-
-class ResNet18(nn.Module):
-    """ResNet-18 with a 3x3 stem and no pooling after it."""
-
-    def __init__(self, width, classes=10):
-        super().__init__()
-        self.register_buffer("mean", torch.tensor([0.4914, 0.4822, 0.4465]).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor([0.2470, 0.2435, 0.2616]).view(1, 3, 1, 1))
-        layers = [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
-        before = width
-        for stage in range(4):
-            after = width << stage
-            layers += [Block(before, after, 1 if stage == 0 else 2), Block(after, after, 1)]
-            before = after
-        self.body = nn.Sequential(*layers)
-        self.fc = nn.Linear(before, classes)
-
-    def forward(self, x):
-        x = self.body((x - self.mean) / self.std)
-        return self.fc(x.mean((2, 3)))
 
 
 def measure(width, seconds):
     """Pictures a second of several runs."""
     torch.manual_seed(1)
-    model = ResNet18(width).train()
+    model = Normalized(resnet18(width)).train()
     parameters = sum(p.numel() for p in model.parameters())
-    assert width != 64 or parameters == 11_173_962, parameters
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9, weight_decay=5e-4)
     steps = 4 if width >= 64 else 24
     pictures = torch.randint(0, 256, (steps, BATCH, 3, 32, 32), dtype=torch.uint8)
