@@ -15,7 +15,7 @@ fn product(c: &mut Criterion) {
     let n = if support::timed() { 2048 } else { 16 };
     let random = || Tensor::<2>::random([n, n], Distribution::Uniform(-1.0, 1.0), &Device::flex());
     let (a, b) = (random(), random());
-    let mut group = c.benchmark_group("gemm");
+    let mut group = support::group(c, "gemm");
     group.throughput(Throughput::Elements(2 * (n as u64).pow(3)));
     group.bench_function(BenchmarkId::new("flex", n), |bencher| {
         bencher.iter(|| black_box(a.clone().matmul(b.clone()).into_data()));

@@ -5,6 +5,7 @@
 //! | `UNLEARN_BENCH_N` | numbers of pictures, `64` or `64,128,256` | 64 |
 //! | `UNLEARN_BENCH_M` | numbers of samples of an inverse | 64,256,1000 |
 //! | `UNLEARN_BENCH_WIDTHS` | widths of the network | 64,16 |
+//! | `UNLEARN_BENCH_SECONDS` | seconds of measurement a figure, or what ten runs take | 20 |
 //!
 //! Without `--bench` (under `cargo test`) and with `--test` everything runs once on a tiny network and few
 //! pictures, to show that it does; the variables then mean nothing.
@@ -87,7 +88,9 @@ pub(crate) fn pictures(n: usize) -> TensorSamples {
 pub(crate) fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
     let mut group = criterion.benchmark_group(name);
     group.sampling_mode(SamplingMode::Flat).sample_size(10);
-    group.warm_up_time(Duration::from_secs(2)).measurement_time(Duration::from_secs(20));
+    let seconds = numbers("UNLEARN_BENCH_SECONDS", &[20], &[1])[0] as u64;
+    group.warm_up_time(Duration::from_secs(2.min(seconds)));
+    group.measurement_time(Duration::from_secs(seconds));
     group
 }
 
