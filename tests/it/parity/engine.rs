@@ -5,7 +5,7 @@ use unlearn::burn::tensor::{Device, Tensor, TensorData};
 use unlearn::curvature::oracle::{Oracle, Samples, TensorSamples};
 use unlearn::curvature::reduce::{Algorithm, Route};
 use unlearn::curvature::tape::{Tape, Var};
-use unlearn::curvature::{FisherDiag, ParamTree, PerSample};
+use unlearn::curvature::{FisherDiag, InverseFisher, ParamTree, PerSample};
 use unlearn::data::{Seed, Stream};
 use unlearn::models::{CifarResNetConfig, Classifier, ResNet, ResNetConfig, Stem, Taped};
 
@@ -66,6 +66,38 @@ fn inner_products_and_gradients_are_float64_autograds() {
         .collect();
     let v = PerSample::new().weighted_gradient(model, forward, &case.all, &weights).unwrap();
     case.compare("iu_v", &v, 1e-4);
+}
+
+#[test]
+fn the_published_older_estimate_is_the_published_codes() {
+    let Some(case) = case() else { return };
+    let older = FisherDiag::shifted_empirical(1e-8).run(&case.model, forward, &case.retain).unwrap();
+    case.compare("fisher_reference", &older.mean(), 1e-4);
+}
+
+/// Everything held at once, and in little memory.
+#[test]
+fn inverse_products_are_float64_autograds_and_the_published_codes() {
+    let Some(case) = case() else { return };
+    let v = case.direction();
+    let (all, lambdas) =
+        (case.retain.len(), [("iu_woodbury_lambda1", 1.0, 1e-4), ("iu_woodbury_lambda0.001", 1e-3, 1e-2)]);
+    for (name, lambda, tolerance) in lambdas {
+        for budget in [1 << 30, 32 << 20] {
+            let woodbury = InverseFisher::woodbury(all).damping(lambda).budget(budget);
+            let solution = woodbury.solve(&case.model, forward, &case.retain, &v).unwrap();
+            case.compare(name, &solution.direction, tolerance);
+            assert!(solution.residual < 1e-6, "{name}: residual {}", solution.residual);
+        }
+        let iterative = InverseFisher::conjugate_gradient(all).damping(lambda).tolerance(1e-5);
+        let solution = iterative.solve(&case.model, forward, &case.retain, &v).unwrap();
+        case.compare(name, &solution.direction, tolerance);
+    }
+    for batch in [64, 7] {
+        let recursion = InverseFisher::reference_compat().batch(batch);
+        let solution = recursion.solve(&case.model, forward, &case.retain, &v).unwrap();
+        case.compare("iu_reference", &solution.direction, 1e-4);
+    }
 }
 
 /// The variance of an entry is at most 2 / draws of its square, a sample; over independent samples it adds up. What is
