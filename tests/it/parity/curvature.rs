@@ -67,7 +67,7 @@ impl Case {
         assert_eq!(compared, parameters(&self.model).iter().filter(|p| p.trainable).count(), "{what}");
     }
 
-    pub(super) fn direction(&self) -> ParamTree {
+    fn direction(&self) -> ParamTree {
         influence_direction(&self.oracle(), &self.forget, &self.retain, 7).unwrap()
     }
 }
