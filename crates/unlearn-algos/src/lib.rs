@@ -23,6 +23,7 @@
 
 mod accuracy;
 mod check;
+mod curvature;
 pub mod error;
 mod iterate;
 pub mod method;

@@ -102,6 +102,14 @@ impl Observer for Progress {
             Event::Saved { step, path } => {
                 tracing::debug!(step, path = %path.display(), "checkpoint");
             }
+            Event::Progress { stage, done, total } => {
+                if *done == 0 {
+                    self.bar.set_length(*total as u64);
+                    self.bar.set_message(*stage);
+                    self.bar.reset_eta();
+                }
+                self.bar.set_position(*done as u64);
+            }
             Event::Finished { .. } => self.bar.finish_and_clear(),
             _ => {}
         }

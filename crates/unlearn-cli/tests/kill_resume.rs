@@ -77,6 +77,44 @@ fn sigterm_finishes_the_step_and_ends_with_75() {
     assert!(!tool.root().join("out/results.json").exists());
 }
 
+/// Work without steps is stopped between batches, and the same command starts it over.
+#[test]
+fn sigterm_ends_a_curvature_estimate_with_75() {
+    let tool = Tool::new();
+    let large = TINY.replacen("train_per_class = 6", "train_per_class = 200", 1).replacen(
+        "epochs = 2",
+        "epochs = 1",
+        1,
+    );
+    let recipe = tool.file("recipe.toml", large);
+    let (base, out) = (tool.path("base"), tool.path("out"));
+    let trained = tool.run(&["train", &recipe, "--out", &base, "--quiet"]);
+    assert_eq!(trained.code, 0, "{}", trained.stderr);
+    // One sample and one class at a time over 1,800 pictures: far longer than the wait below.
+    let slow = "method=[{name=\"fisher\", engine=\"autodiff\"}]";
+    let line = ["forget", &recipe, "--set", slow, "--model", &base, "--method", "fisher", "--out", &out];
+    let child = start(&tool, &line);
+    let began = Instant::now();
+    while !tool.root().join("out").exists() {
+        assert!(began.elapsed() < Duration::from_mins(1), "the run did not begin");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    let sent = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+    let ended = child.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(75), "{told}");
+    assert!(told.contains("error[E_INTERRUPTED]") && told.contains("Fisher diagonal"), "{told}");
+    assert!(!tool.root().join("out/model.safetensors").exists());
+
+    let quick = "method=[{name=\"fisher\", samples=8}]";
+    let again = tool.path("again");
+    let line = ["forget", &recipe, "--set", quick, "--model", &base, "--method", "fisher", "--out", &again];
+    let done = tool.run(&line);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+}
+
 /// Long enough to be hit, with every kind of stage.
 fn longer() -> String {
     TINY.replacen("epochs = 2", "epochs = 4", 1).replacen("epoch:1", "epoch:2", 1)

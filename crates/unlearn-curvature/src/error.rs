@@ -58,6 +58,16 @@ pub enum CurvatureError {
         /// What to do.
         mend: &'static str,
     },
+    /// Whoever [watches](crate::Watch) the run ended it. Nothing is left behind.
+    #[error("interrupted: {stage}, {done} of {total} done; run it again from the start")]
+    Interrupted {
+        /// The stage under way.
+        stage: &'static str,
+        /// Units of the stage that were done.
+        done: usize,
+        /// Units of the stage.
+        total: usize,
+    },
     /// A sample could not be read.
     #[error("sample {index} cannot be read: {reason}")]
     Sample {

@@ -6,10 +6,12 @@ use burn::Tensor;
 use burn::module::Module;
 
 use crate::oracle::{Diagonal, Samples};
-use crate::reduce::{Algorithm, SumSquares};
+use crate::plan::Plan;
+use crate::reduce::{Algorithm, Reduce, SumSquares, WeightedGradient};
 use crate::sweep::{Passes, Settings};
 use crate::tape::{Tape, Var};
 use crate::tree::read;
+use crate::watch::{Watch, Watched};
 use crate::{CurvatureError, Estimator, ParamPath, ParamTree};
 
 /// A Fisher diagonal to be estimated: choose the estimator, then [`run`](Self::run).
@@ -54,20 +56,27 @@ use crate::{CurvatureError, Estimator, ParamPath, ParamTree};
 /// # Ok::<(), unlearn_curvature::CurvatureError>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct FisherDiag {
+pub struct FisherDiag<'w> {
     estimator: Estimator,
-    settings: Settings,
+    shift: Option<f64>,
+    settings: Settings<'w>,
 }
 
-impl FisherDiag {
+impl<'w> FisherDiag<'w> {
     /// The diagonal by `estimator`.
     pub fn new(estimator: Estimator) -> Self {
-        Self { estimator, settings: Settings::default() }
+        Self { estimator, shift: None, settings: Settings::default() }
     }
 
     /// [`Estimator::Empirical`].
     pub fn empirical() -> Self {
         Self::new(Estimator::Empirical)
+    }
+
+    /// Σ_n (−g_n + `epsilon`)² at the labels of the data: the empirical diagonal with the published code's ε,
+    /// which it adds to the gradient of log p rather than to the square.
+    pub fn shifted_empirical(epsilon: f64) -> Self {
+        Self { shift: Some(epsilon), ..Self::empirical() }
     }
 
     /// [`Estimator::Exact`].
@@ -143,6 +152,12 @@ impl FisherDiag {
         self
     }
 
+    /// Tells `watch` the progress after every batch; it may end the run.
+    pub fn watch(mut self, watch: &'w dyn Watch) -> Self {
+        self.settings.watched = Watched::by(watch);
+        self
+    }
+
     /// The estimator.
     pub fn estimator(&self) -> Estimator {
         self.estimator
@@ -162,15 +177,87 @@ impl FisherDiag {
         F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
         S: Samples<Input = Tensor<4>>,
     {
-        self.estimator.validate()?;
+        self.validate()?;
         let passes = Passes::new(model, forward, &self.settings)?;
         let plan = passes.plan(passes.cost(samples)?, &self.estimator, self.settings.budget);
+        self.diagonal(&passes, plan, samples)
+    }
+
+    /// The diagonals over two sets, say those to be retained and to be forgotten, with the model prepared and the
+    /// work planned once.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), for either set.
+    pub fn run_pair<M, F, A, B>(
+        &self,
+        model: &M,
+        forward: F,
+        first: &A,
+        second: &B,
+    ) -> Result<(Diagonal, Diagonal), CurvatureError>
+    where
+        M: Module,
+        F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+        A: Samples<Input = Tensor<4>>,
+        B: Samples<Input = Tensor<4>>,
+    {
+        self.validate()?;
+        if second.is_empty() {
+            return Err(crate::oracle::no_samples());
+        }
+        let passes = Passes::new(model, forward, &self.settings)?;
+        let plan = passes.plan(passes.cost(first)?, &self.estimator, self.settings.budget);
+        Ok((self.diagonal(&passes, plan, first)?, self.diagonal(&passes, plan, second)?))
+    }
+
+    fn validate(&self) -> Result<(), CurvatureError> {
+        self.estimator.validate()?;
+        match self.shift {
+            Some(shift) if !shift.is_finite() => Err(CurvatureError::Argument {
+                field: "epsilon",
+                got: shift.to_string(),
+                expected: "a finite number",
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn diagonal<M, F, S>(
+        &self,
+        passes: &Passes<'_, M, F>,
+        plan: Plan,
+        samples: &S,
+    ) -> Result<Diagonal, CurvatureError>
+    where
+        M: Module,
+        F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+        S: Samples<Input = Tensor<4>>,
+    {
+        const STAGE: &str = "Fisher diagonal";
         let mut squares = SumSquares::new(plan.chunk, self.settings.algorithm);
-        let count = passes.all(samples, &self.estimator, plan, &mut [&mut squares])?;
-        let sum = squares.finish()?;
+        let (sum, count) = if let Some(shift) = self.shift {
+            let mut gradient = WeightedGradient::new(vec![1.0; samples.len()], plan.chunk);
+            let reducers: &mut [&mut dyn Reduce] = &mut [&mut squares, &mut gradient];
+            let count = passes.all(STAGE, samples, &self.estimator, plan, reducers)?;
+            (shifted(&squares.finish()?, &gradient.finish()?, shift, count)?, count)
+        } else {
+            let count = passes.all(STAGE, samples, &self.estimator, plan, &mut [&mut squares])?;
+            (squares.finish()?, count)
+        };
         finite(&sum, "a sum of squared gradients")?;
         Ok(Diagonal { sum, count })
     }
+}
+
+/// Σ (ε − g)² = Σ g² − 2 ε Σ g + n ε², in float64 on the host.
+fn shifted(
+    squares: &ParamTree,
+    gradient: &ParamTree,
+    epsilon: f64,
+    count: usize,
+) -> Result<ParamTree, CurvatureError> {
+    let last = count as f64 * epsilon * epsilon;
+    squares.zip_host(gradient, |square, sum| (square - 2.0 * epsilon * sum + last).max(0.0))
 }
 
 /// # Errors

@@ -8,9 +8,12 @@
 //! * [`fisher`], [`per_sample`]: Fisher diagonals, norms, inner products and weighted sums of per-sample
 //!   gradients of a model on a tape, in batches and in bounded memory;
 //! * [`estimate`], [`sweep`], [`reduce`]: what those two are made of;
+//! * [`engine`]: the choice between the two ways;
 //! * [`oracle`]: Fisher diagonals, Gram matrices and per-sample gradients of any module, slowly;
-//! * [`inverse`]: products with the inverse of a damped Fisher matrix.
+//! * [`inverse`]: products with the inverse of a damped Fisher matrix, by either;
+//! * [`watch`]: what a run tells while it goes, and how it is stopped.
 
+pub mod engine;
 pub mod error;
 pub mod estimate;
 pub mod fisher;
@@ -27,10 +30,14 @@ mod store;
 pub mod sweep;
 pub mod tape;
 pub mod tree;
+pub mod watch;
 
+pub use engine::Engine;
 pub use error::CurvatureError;
 pub use estimate::Estimator;
 pub use fisher::FisherDiag;
+pub use inverse::InverseFisher;
 pub use path::{ParamInfo, ParamPath, PathTracker, parameters};
 pub use per_sample::PerSample;
 pub use tree::{Leaf, ParamTree};
+pub use watch::{Progress, Watch};

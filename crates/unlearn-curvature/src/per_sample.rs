@@ -7,9 +7,10 @@ use burn::module::Module;
 
 use crate::fisher::finite;
 use crate::oracle::{Pairs, Samples};
-use crate::reduce::{Dots, Held, Norms, Reduce, Route, WeightedGradient, gram_between};
-use crate::sweep::{Passes, Settings, ranges};
+use crate::reduce::{Dots, Norms, Reduce, Route, WeightedGradient};
+use crate::sweep::{Gathered, Passes, Settings};
 use crate::tape::{Tape, Var};
+use crate::watch::{Watch, Watched};
 use crate::{CurvatureError, Estimator, ParamPath, ParamTree};
 
 /// Quantities of G = [g_1, …, g_n]ᵀ, `[n, p]`, the gradients of −log p_n\[label\] of each sample.
@@ -17,11 +18,11 @@ use crate::{CurvatureError, Estimator, ParamPath, ParamTree};
 /// Like [`FisherDiag`](crate::FisherDiag) it takes a model with a forward pass on a tape and runs on a plain copy
 /// in evaluation mode.
 #[derive(Debug, Clone, Default)]
-pub struct PerSample {
-    settings: Settings,
+pub struct PerSample<'w> {
+    settings: Settings<'w>,
 }
 
-impl PerSample {
+impl<'w> PerSample<'w> {
     /// Batches of 64 samples and 1 GiB.
     pub fn new() -> Self {
         Self::default()
@@ -58,6 +59,12 @@ impl PerSample {
         self
     }
 
+    /// Tells `watch` the progress after every batch; it may end the run.
+    pub fn watch(mut self, watch: &'w dyn Watch) -> Self {
+        self.settings.watched = Watched::by(watch);
+        self
+    }
+
     /// ‖g_n‖², `[n]`. One pass.
     ///
     /// # Errors
@@ -76,7 +83,7 @@ impl PerSample {
         let passes = Passes::new(model, forward, &self.settings)?;
         let plan = passes.plan(passes.cost(samples)?, &Estimator::Empirical, self.settings.budget);
         let mut norms = Norms::new(samples.len(), plan.chunk, self.settings.route);
-        passes.all(samples, &Estimator::Empirical, plan, &mut [&mut norms])?;
+        passes.all("norms", samples, &Estimator::Empirical, plan, &mut [&mut norms])?;
         all_finite(norms.finish())
     }
 
@@ -101,7 +108,7 @@ impl PerSample {
         check_direction(&passes, direction)?;
         let plan = passes.plan(passes.cost(samples)?, &Estimator::Empirical, self.settings.budget);
         let mut dots = Dots::new(direction.clone(), samples.len(), plan.chunk);
-        passes.all(samples, &Estimator::Empirical, plan, &mut [&mut dots])?;
+        passes.all("inner products", samples, &Estimator::Empirical, plan, &mut [&mut dots])?;
         all_finite(dots.finish())
     }
 
@@ -132,7 +139,7 @@ impl PerSample {
         let passes = Passes::new(model, forward, &self.settings)?;
         let plan = passes.plan(passes.cost(samples)?, &Estimator::Empirical, self.settings.budget);
         let mut gradient = WeightedGradient::new(weights.to_vec(), plan.chunk);
-        passes.all(samples, &Estimator::Empirical, plan, &mut [&mut gradient])?;
+        passes.all("gradient", samples, &Estimator::Empirical, plan, &mut [&mut gradient])?;
         let sum = gradient.finish()?;
         finite(&sum, "a weighted sum of gradients")?;
         Ok(sum)
@@ -184,52 +191,13 @@ impl PerSample {
         F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
         S: Samples<Input = Tensor<4>>,
     {
-        const ESTIMATOR: &Estimator = &Estimator::Empirical;
         let passes = Passes::new(model, forward, &self.settings)?;
         if let Some(direction) = direction {
             check_direction(&passes, direction)?;
         }
-        let n = samples.len();
-        let cost = passes.cost(samples)?;
-        // A held sample: what the recording keeps, and about as much in cotangents.
-        let held_bytes = 2 * cost.recording.max(1);
-        let room = self.settings.budget / 4 * 3;
-        let fits = room / held_bytes;
-        let block = if n <= fits { n } else { (fits / 2).clamp(1, n) };
-        let mut plan = passes.plan(cost, ESTIMATOR, self.settings.budget / 4);
-        plan.batch = plan.batch.min(block);
-        let batches = ranges(n, plan.batch, 1);
-        let blocks: Vec<_> = batches.chunks((block / plan.batch).max(1)).collect();
-        tracing::debug!(samples = n, block, batch = plan.batch, blocks = blocks.len(), "gram");
-
-        let mut dots = direction.map(|direction| Dots::new(direction.clone(), n, plan.chunk));
-        let hold = |ranges: &[std::ops::Range<usize>], mut dots: Option<&mut Dots>| {
-            let one = |range: &std::ops::Range<usize>| {
-                let mut held = Held::default();
-                let mut reducers: Vec<&mut dyn Reduce> = vec![&mut held];
-                if let Some(dots) = dots.as_deref_mut() {
-                    reducers.push(dots);
-                }
-                passes.one(samples, range.clone(), ESTIMATOR, plan, &mut reducers)?;
-                Ok(held)
-            };
-            ranges.iter().map(one).collect::<Result<Vec<Held>, CurvatureError>>()
-        };
-        let mut gram = vec![0.0; n * n];
-        let how = (plan.chunk, self.settings.route);
-        for (number, rows) in blocks.iter().enumerate() {
-            let left = hold(rows, dots.as_mut())?;
-            gram_between(&left, &left, true, how, &mut gram, n)?;
-            for columns in &blocks[number + 1..] {
-                let right = hold(columns, None)?;
-                gram_between(&left, &right, false, how, &mut gram, n)?;
-            }
-        }
-        for i in 0..n {
-            for j in 0..i {
-                gram[i * n + j] = gram[j * n + i];
-            }
-        }
+        let mut gathered = Gathered::new(passes, samples, samples.len())?;
+        let mut dots = direction.map(|direction| gathered.dots(direction.clone()));
+        let gram = gathered.gram(dots.as_mut().map(|dots| dots as &mut dyn Reduce))?;
         let dots = dots.map_or_else(Vec::new, Dots::finish);
         Ok(Pairs { gram: all_finite(gram)?, dots: all_finite(dots)? })
     }
@@ -252,7 +220,7 @@ where
     Err(CurvatureError::Keys { missing: Vec::new(), unknown })
 }
 
-fn all_finite(values: Vec<f64>) -> Result<Vec<f64>, CurvatureError> {
+pub(crate) fn all_finite(values: Vec<f64>) -> Result<Vec<f64>, CurvatureError> {
     if values.iter().all(|v| v.is_finite()) {
         return Ok(values);
     }

@@ -161,6 +161,37 @@ impl ParamTree {
         Ok(Self { leaves })
     }
 
+    /// Applies `f` to every pair of values of two trees with equal keys, in float64 on the host; the result is
+    /// rounded to float32 and lies where `self` does.
+    ///
+    /// # Errors
+    /// As [`zip`](Self::zip), or [`CurvatureError::Read`].
+    pub fn zip_host(&self, other: &Self, mut f: impl FnMut(f64, f64) -> f64) -> Result<Self, CurvatureError> {
+        self.same_keys(other)?;
+        let mut result = Self::new();
+        for (path, leaf) in &self.leaves {
+            let right = other.leaves[path].to_vec()?;
+            let pairs = leaf.to_vec()?.into_iter().zip(right);
+            let values = pairs.map(|(a, b)| f(f64::from(a), f64::from(b)) as f32).collect();
+            result.insert_host(path.clone(), leaf.shape.clone(), values, &leaf.values.device())?;
+        }
+        Ok(result)
+    }
+
+    /// ⟨self, other⟩ in float64 throughout, on the host.
+    ///
+    /// # Errors
+    /// As [`zip_host`](Self::zip_host).
+    pub fn dot_host(&self, other: &Self) -> Result<f64, CurvatureError> {
+        self.same_keys(other)?;
+        let mut sum = 0.0;
+        for (path, leaf) in &self.leaves {
+            let right = other.leaves[path].to_vec()?;
+            sum += leaf.to_vec()?.iter().zip(right).map(|(a, b)| f64::from(*a) * f64::from(b)).sum::<f64>();
+        }
+        Ok(sum)
+    }
+
     /// `self + other`.
     ///
     /// # Errors

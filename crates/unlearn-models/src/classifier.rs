@@ -35,6 +35,15 @@ pub trait Taped {
     fn forward_on(&self, images: Var<4>, tape: &mut dyn Tape) -> Var<2>;
 }
 
+/// The forward pass of a classifier on a tape, for the curvature engine. One that has none runs the plain way, and the
+/// engine then refuses it, since no parameter leads to the logits on the tape.
+pub fn forward_taped<M: Classifier>(model: &M, images: Var<4>, tape: &mut dyn Tape) -> Var<2> {
+    match model.taped() {
+        Some(taped) => taped.forward_on(images, tape),
+        None => tape.constant(model.forward(images.into_value())),
+    }
+}
+
 /// Runs a taped model the plain way; a model's `forward` is this one line.
 pub fn forward_plain(model: &dyn Taped, images: Tensor<4>) -> Tensor<2> {
     Plain::forward(images, |images, tape| model.forward_on(images, tape))

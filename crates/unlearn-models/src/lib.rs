@@ -39,7 +39,7 @@ mod stable_ids;
 
 pub use block::Block;
 pub use checkpoint::{Checkpoint, CheckpointError, HostTensor, Mask, Metadata, StateDict};
-pub use classifier::{Classifier, Taped};
+pub use classifier::{Classifier, Taped, forward_plain, forward_taped};
 pub use config::{Architecture, ArchitectureVisitor, ModelConfig, PRESETS};
 pub use error::ModelError;
 pub use normalize::Normalize;

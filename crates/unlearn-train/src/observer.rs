@@ -44,6 +44,15 @@ pub enum Event {
         /// Wall-clock time.
         time: Duration,
     },
+    /// A piece of work that has no steps (a Fisher diagonal, a Gram matrix) has come so far.
+    Progress {
+        /// What is being done.
+        stage: &'static str,
+        /// Units (samples as a rule) that are done.
+        done: usize,
+        /// All units of the stage.
+        total: usize,
+    },
     /// A checkpoint is on disk, whole and read back.
     Saved {
         /// Its step.
@@ -65,7 +74,8 @@ pub trait Observer {
     /// Called in the thread of the run; what it takes, the run waits for.
     fn on_event(&mut self, event: &Event);
 
-    /// Asked after each step; `true` ends the run there, with its state saved.
+    /// Asked after each step, and after each batch of work without steps; `true` ends the run there, with its
+    /// state saved where it has one.
     fn should_stop(&mut self) -> bool {
         false
     }

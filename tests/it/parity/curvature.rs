@@ -46,7 +46,7 @@ pub(super) fn case() -> Option<&'static Case> {
 }
 
 impl Case {
-    fn oracle(&self) -> Oracle<ResNet, impl Fn(&ResNet, Tensor<4>) -> Tensor<2> + Sync + use<>> {
+    fn oracle(&self) -> Oracle<'static, ResNet, impl Fn(&ResNet, Tensor<4>) -> Tensor<2> + Sync + use<>> {
         Oracle::new(&self.model, |model: &ResNet, x: Tensor<4>| model.forward(x)).unwrap().with_workers(2)
     }
 

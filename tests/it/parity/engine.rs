@@ -2,14 +2,14 @@
 //! reference numbers have no such network.
 
 use unlearn::burn::tensor::{Device, Tensor, TensorData};
-use unlearn::curvature::oracle::{Oracle, Samples, TensorSamples};
+use unlearn::curvature::oracle::{Joined, Oracle, Samples, TensorSamples};
 use unlearn::curvature::reduce::{Algorithm, Route};
 use unlearn::curvature::tape::{Tape, Var};
-use unlearn::curvature::{FisherDiag, ParamTree, PerSample};
+use unlearn::curvature::{FisherDiag, InverseFisher, ParamTree, PerSample};
 use unlearn::data::{Seed, Stream};
 use unlearn::models::{CifarResNetConfig, Classifier, ResNet, ResNetConfig, Stem, Taped};
 
-use super::curvature::case;
+use super::curvature::{Case, case};
 use crate::goldens::assert_close;
 
 fn forward<M: Taped>(model: &M, images: Var<4>, tape: &mut dyn Tape) -> Var<2> {
@@ -18,6 +18,16 @@ fn forward<M: Taped>(model: &M, images: Var<4>, tape: &mut dyn Tape) -> Var<2> {
 
 fn narrow(values: &[f64]) -> Vec<f32> {
     values.iter().map(|&v| v as f32).collect()
+}
+
+/// v = (1/n) Σ_forget g − (n_f / (n n_r)) Σ_retain g.
+fn direction(case: &Case) -> ParamTree {
+    let (forget, retain) = (case.forget.len() as f64, case.retain.len() as f64);
+    let n = forget + retain;
+    let mut weights = vec![1.0 / n; case.forget.len()];
+    weights.resize(case.forget.len() + case.retain.len(), -forget / (n * retain));
+    let both = Joined::new(&case.forget, &case.retain);
+    PerSample::new().weighted_gradient(&case.model, forward, &both, &weights).unwrap()
 }
 
 #[test]
@@ -59,13 +69,36 @@ fn inner_products_and_gradients_are_float64_autograds() {
         let norms = engine.norms_squared(model, forward, &case.all).unwrap();
         assert_close("norms_sq", &narrow(&norms), &case.expected["norms_sq"], 1e-4);
     }
-    // v = (1/n) Σ_forget g − (n_f / (n n_r)) Σ_retain g.
-    let (forget, retain) = (case.forget.len() as f64, case.retain.len() as f64);
-    let weights: Vec<f64> = (0..n)
-        .map(|i| if i < case.forget.len() { 1.0 / n as f64 } else { -forget / (n as f64 * retain) })
-        .collect();
-    let v = PerSample::new().weighted_gradient(model, forward, &case.all, &weights).unwrap();
+    let v = direction(case);
     case.compare("iu_v", &v, 1e-4);
+}
+
+#[test]
+fn the_published_older_estimate_is_the_published_codes() {
+    let Some(case) = case() else { return };
+    let older = FisherDiag::shifted_empirical(1e-8).run(&case.model, forward, &case.retain).unwrap();
+    case.compare("fisher_reference", &older.mean(), 1e-4);
+}
+
+/// The small networks of the crate's own tests are cut in every way; here only as a user would run it.
+#[test]
+fn inverse_products_are_float64_autograds_and_the_published_codes() {
+    let Some(case) = case() else { return };
+    let (v, all) = (direction(case), case.retain.len());
+    for (name, lambda, tolerance) in
+        [("iu_woodbury_lambda1", 1.0, 1e-4), ("iu_woodbury_lambda0.001", 1e-3, 1e-2)]
+    {
+        let woodbury = InverseFisher::woodbury(all).damping(lambda);
+        let solution = woodbury.solve(&case.model, forward, &case.retain, &v).unwrap();
+        case.compare(name, &solution.direction, tolerance);
+        assert!(solution.residual < 1e-6, "{name}: residual {}", solution.residual);
+    }
+    let iterative = InverseFisher::conjugate_gradient(all).damping(1.0).tolerance(1e-5);
+    let solution = iterative.solve(&case.model, forward, &case.retain, &v).unwrap();
+    case.compare("iu_woodbury_lambda1", &solution.direction, 1e-4);
+    let recursion = InverseFisher::reference_compat();
+    let solution = recursion.solve(&case.model, forward, &case.retain, &v).unwrap();
+    case.compare("iu_reference", &solution.direction, 1e-4);
 }
 
 /// The variance of an entry is at most 2 / draws of its square, a sample; over independent samples it adds up. What is

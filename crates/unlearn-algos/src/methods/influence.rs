@@ -22,10 +22,13 @@
 //! | `samples` | 1000 | N, retain samples for H, drawn from the seed |
 //! | `batch_size` | 256 | samples a batch while v is computed |
 //! | `reference` | false | the published recursion |
+//! | `engine` | `auto` | `tape`, `autodiff`, or the first where the model has a tape |
 //!
 //! # Cost
-//! One epoch for v; two passes of batch size 1 over N samples; N² p multiplications for the Gram matrix of p
-//! parameters and N³/3 for the solve.
+//! One epoch for v; passes over N samples; N² p multiplications or fewer for the Gram matrix of p parameters and N³/3
+//! for the solve. With `engine = "tape"` (models written on a tape; all of ours) one batched pass over the N samples
+//! when their layer inputs and cotangents fit a gibibyte, a few otherwise; with `engine = "autodiff"`, for any other
+//! model, two or more of batch size 1. A request to stop is heard between batches.
 //!
 //! # Differences from the published code
 //! Its recursion only ever rescales the gradient of the first sample, so it returns v − c·g_0: no curvature
@@ -51,13 +54,14 @@ use std::time::Instant;
 
 use burn::Tensor;
 use serde::{Deserialize, Serialize};
-use unlearn_curvature::inverse::{Damping, ReferenceRecursion, reference_recursion, woodbury};
+use unlearn_curvature::inverse::Damping;
 use unlearn_curvature::oracle::{Oracle, Samples};
-use unlearn_curvature::{CurvatureError, ParamTree};
+use unlearn_curvature::{CurvatureError, Engine, ParamTree};
 use unlearn_data::Partition;
 use unlearn_models::Classifier;
 
 use crate::check;
+use crate::curvature::Curvature;
 use crate::samples::DatasetSamples;
 use crate::{Context, Outcome, Unlearn, UnlearnError};
 
@@ -75,11 +79,14 @@ pub struct Influence {
     pub batch_size: usize,
     /// The published recursion instead of the inverse; `damping` and `samples` then do not count.
     pub reference: bool,
+    /// How gradients are come by; no result depends on it beyond rounding.
+    pub engine: Engine,
 }
 
 impl Default for Influence {
     fn default() -> Self {
-        Self { alpha: 1.0, damping: Damping::Absolute(1.0), samples: 1000, batch_size: 256, reference: false }
+        let (alpha, damping, engine) = (1.0, Damping::Absolute(1.0), Engine::Auto);
+        Self { alpha, damping, samples: 1000, batch_size: 256, reference: false, engine }
     }
 }
 
@@ -102,7 +109,7 @@ impl Influence {
 /// # Errors
 /// Those of [`Oracle::weighted_gradient`].
 pub fn influence_direction<M, F, S>(
-    oracle: &Oracle<M, F>,
+    oracle: &Oracle<'_, M, F>,
     forget: &S,
     retain: &S,
     batch: usize,
@@ -145,31 +152,26 @@ impl<M: Classifier> Unlearn<M> for Influence {
         self.check()?;
         let started = Instant::now();
         let model = check::enter(&model, context.mask)?;
-        let oracle = Oracle::new(&model, |model: &M, images: Tensor<4>| model.forward(images))?
-            .with_workers(context.workers);
-        let oracle = match context.mask {
-            Some(mask) => {
-                oracle.with_kept(&mask.iter().map(|(p, m)| (p.clone(), m.keep().to_vec())).collect())?
-            }
-            None => oracle,
-        };
+        let (mask, workers) = (context.mask, context.workers);
+        let curvature = Curvature::new(&model, self.engine, mask, workers, &mut *context.observer);
         let forget = DatasetSamples::new(context.dataset, partition.forget().to_vec())?;
         let retain = DatasetSamples::new(context.dataset, partition.retain().to_vec())?;
-        let v = influence_direction(&oracle, &forget, &retain, self.batch_size)?;
+        let v = curvature.direction(&forget, &retain, self.batch_size)?;
         let mut diagnostics = std::collections::BTreeMap::new();
         let k = if self.reference {
-            let k =
-                reference_recursion(&oracle, &retain, &v, ReferenceRecursion::default(), self.batch_size)?;
+            let k = curvature.recursion(&retain, &v, self.batch_size)?;
             let norms = (k.dot(&k)? * v.dot(&v)?).sqrt();
             diagnostics.insert("cosine_to_gradient".into(), k.dot(&v)? / norms.max(f64::MIN_POSITIVE));
             k
         } else {
             let samples =
                 DatasetSamples::drawn(context.dataset, partition.retain(), Some(self.samples), context.seed)?;
-            let solution = woodbury(&oracle, &samples, &v, self.damping)?;
+            let solution = curvature.inverse(&samples, &v, self.damping)?;
             diagnostics.insert("cosine_to_gradient".into(), solution.cosine);
             diagnostics.insert("damping".into(), solution.damping);
-            diagnostics.insert("effective_rank".into(), solution.effective_rank);
+            if let Some(rank) = solution.effective_rank {
+                diagnostics.insert("effective_rank".into(), rank);
+            }
             diagnostics.insert("jitter".into(), solution.jitter);
             diagnostics.insert("residual".into(), solution.residual);
             diagnostics.insert("samples".into(), samples.len() as f64);

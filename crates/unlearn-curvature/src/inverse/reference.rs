@@ -31,7 +31,7 @@ impl Default for ReferenceRecursion {
 /// [`CurvatureError::Argument`] for N = 0 or no samples, [`CurvatureError::Solve`] when
 /// N + ⟨g_0, s⟩ is zero, and the errors of [`Oracle::weighted_gradient`].
 pub fn reference_recursion<M, F, S>(
-    oracle: &Oracle<M, F>,
+    oracle: &Oracle<'_, M, F>,
     samples: &S,
     v: &ParamTree,
     recursion: ReferenceRecursion,

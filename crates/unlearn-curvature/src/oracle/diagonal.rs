@@ -34,7 +34,7 @@ impl Diagonal {
     }
 }
 
-impl<M: Module + Sync, F: Sync> Oracle<M, F> {
+impl<M: Module + Sync, F: Sync> Oracle<'_, M, F> {
     /// The empirical diagonal: Σ_n g_n², at the labels of the data. One pass.
     ///
     /// # Errors
@@ -56,8 +56,9 @@ impl<M: Module + Sync, F: Sync> Oracle<M, F> {
     where
         F: Fn(&M, S::Input) -> Tensor<2>,
     {
+        let core = &self.core;
         self.sum_up(samples.len(), BLOCK, |model, index, sum| {
-            let gradient = self.gradient(model, samples, index)?;
+            let gradient = core.gradient(model, samples, index)?;
             match gradient {
                 Some(gradient) => sum.iter_mut().zip(&gradient.values).for_each(|(sum, g)| {
                     let g = epsilon - gradient.scale * f64::from(*g);
@@ -79,11 +80,12 @@ impl<M: Module + Sync, F: Sync> Oracle<M, F> {
     where
         F: Fn(&M, S::Input) -> Tensor<2>,
     {
+        let core = &self.core;
         self.sum_up(samples.len(), BLOCK, |model, index, sum| {
             let (mut class, mut classes) = (0, 1);
             while class < classes {
                 let mut probability = 0.0;
-                let gradient = self.pull(model, self.upload(samples, index..index + 1)?, |rows| {
+                let gradient = core.pull(model, core.upload(samples, index..index + 1)?, |rows| {
                     classes = rows.classes();
                     let (residual, p) = rows.residual(0, class)?;
                     probability = p;
@@ -117,13 +119,14 @@ impl<M: Module + Sync, F: Sync> Oracle<M, F> {
             });
         }
         let total = samples.len();
+        let core = &self.core;
         self.sum_up(total.div_ceil(size), 1, |model, batch, sum| {
             let range = batch * size..((batch + 1) * size).min(total);
             let count = range.len() as f64;
             let (mut class, mut classes) = (0, 1);
             while class < classes {
                 let mut probability = 0.0;
-                let gradient = self.pull(model, self.upload(samples, range.clone())?, |rows| {
+                let gradient = core.pull(model, core.upload(samples, range.clone())?, |rows| {
                     classes = rows.classes();
                     let mut cotangent = Vec::with_capacity(rows.len() * classes);
                     for n in 0..rows.len() {
@@ -149,12 +152,14 @@ impl<M: Module + Sync, F: Sync> Oracle<M, F> {
         if units == 0 {
             return Err(no_samples());
         }
-        let mut total = vec![0.0_f64; self.layout.len()];
+        let core = &self.core;
+        let mut total = vec![0.0_f64; core.layout.len()];
         self.in_blocks(
+            "Fisher diagonal",
             units,
             block,
             |model, range| {
-                let mut sum = vec![0.0_f64; self.layout.len()];
+                let mut sum = vec![0.0_f64; core.layout.len()];
                 for unit in range {
                     add(model, unit, &mut sum)?;
                 }
@@ -165,7 +170,7 @@ impl<M: Module + Sync, F: Sync> Oracle<M, F> {
                 Ok(())
             },
         )?;
-        Ok(Diagonal { sum: self.layout.unflatten(&total, &self.device)?, count: units })
+        Ok(Diagonal { sum: core.layout.unflatten(&total, &core.device)?, count: units })
     }
 }
 

@@ -39,9 +39,10 @@ pub use diagonal::Diagonal;
 pub(crate) use diagonal::no_samples;
 pub use flat::Layout;
 pub use per_sample::Pairs;
-pub use samples::{Samples, TensorSamples};
+pub use samples::{Joined, Samples, TensorSamples};
 
 use crate::tree::read;
+use crate::watch::{Watch, Watched};
 use crate::{CurvatureError, ParamPath, ParamTree};
 
 /// Bytes of per-sample gradients held at once unless said otherwise.
@@ -65,13 +66,20 @@ const DEFAULT_MEMORY: usize = 1 << 30;
 /// # Ok::<(), unlearn_curvature::CurvatureError>(())
 /// ```
 #[derive(Debug)]
-pub struct Oracle<M, F> {
+pub struct Oracle<'w, M, F> {
+    core: Core<M, F>,
+    workers: usize,
+    memory: usize,
+    watched: Watched<'w>,
+}
+
+/// What all threads share.
+#[derive(Debug)]
+struct Core<M, F> {
     model: M,
     forward: F,
     layout: Layout,
     device: Device,
-    workers: usize,
-    memory: usize,
 }
 
 /// One gradient on the host: `scale · values`, `[p]` in the order of the [`Layout`]. Scale is a power of
@@ -82,7 +90,7 @@ pub(crate) struct Gradient {
     pub(crate) scale: f64,
 }
 
-impl<M: Module, F> Oracle<M, F> {
+impl<'w, M: Module, F> Oracle<'w, M, F> {
     /// An oracle for `model`, whose logits `[n, k]` are `forward(model, inputs)`.
     ///
     /// # Errors
@@ -100,13 +108,12 @@ impl<M: Module, F> Oracle<M, F> {
                 expected: "a module with at least one",
             });
         };
+        let (model, device) = (evaluation_copy(model), device.without_autodiff());
         Ok(Self {
-            model: evaluation_copy(model),
-            forward,
-            layout,
-            device: device.without_autodiff(),
+            core: Core { model, forward, layout, device },
             workers: 1,
             memory: DEFAULT_MEMORY,
+            watched: Watched::default(),
         })
     }
 
@@ -133,15 +140,24 @@ impl<M: Module, F> Oracle<M, F> {
     /// [`CurvatureError::Keys`] for a parameter that the module does not have (or does not train),
     /// [`CurvatureError::Shape`] for another number of entries.
     pub fn with_kept(mut self, keep: &BTreeMap<ParamPath, Vec<bool>>) -> Result<Self, CurvatureError> {
-        self.layout.set_kept(keep)?;
+        self.core.layout.set_kept(keep)?;
         Ok(self)
+    }
+
+    /// Tells `watch` the progress between pieces of work; it may end the run.
+    #[must_use]
+    pub fn with_watch(mut self, watch: &'w dyn Watch) -> Self {
+        self.watched = Watched::by(watch);
+        self
     }
 
     /// Names, shapes and order of the parameters.
     pub fn layout(&self) -> &Layout {
-        &self.layout
+        &self.core.layout
     }
+}
 
+impl<M: Module, F> Core<M, F> {
     /// Pulls a cotangent of the logits back to the parameters. `choose` sees the logits and gives the
     /// cotangent, `[n, k]` in float64; when all of it is zero no backward pass runs and `None`
     /// comes back.

@@ -26,7 +26,7 @@ pub struct Pairs {
     pub dots: Vec<f64>,
 }
 
-impl<M: Module + Sync, F: Sync> Oracle<M, F> {
+impl<M: Module + Sync, F: Sync> Oracle<'_, M, F> {
     /// ‖g_n‖², `[n]`. One pass.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ impl<M: Module + Sync, F: Sync> Oracle<M, F> {
     where
         F: Fn(&M, S::Input) -> Tensor<2>,
     {
-        let direction = self.layout.flatten(direction)?;
+        let direction = self.core.layout.flatten(direction)?;
         self.each(samples, |g| inner(g, &direction))
     }
 
@@ -63,8 +63,8 @@ impl<M: Module + Sync, F: Sync> Oracle<M, F> {
         if n == 0 {
             return Err(no_samples());
         }
-        let direction = self.layout.flatten(direction)?;
-        let bytes = self.layout.len() * size_of::<f32>();
+        let direction = self.core.layout.flatten(direction)?;
+        let bytes = self.core.layout.len() * size_of::<f32>();
         // One chunk when everything fits; else two chunks lie in memory at a time.
         let chunk = if n * bytes <= self.memory { n } else { (self.memory / (2 * bytes)).clamp(1, n) };
         let chunks: Vec<Range<usize>> = (0..n).step_by(chunk).map(|s| s..(s + chunk).min(n)).collect();
@@ -97,14 +97,16 @@ impl<M: Module + Sync, F: Sync> Oracle<M, F> {
         F: Fn(&M, S::Input) -> Tensor<2>,
     {
         check_weights(samples, weights)?;
-        let mut total = vec![0.0_f64; self.layout.len()];
+        let mut total = vec![0.0_f64; self.core.layout.len()];
+        let core = &self.core;
         self.in_blocks(
+            "gradient",
             samples.len(),
             BLOCK,
             |model, range| {
-                let mut sum = vec![0.0_f64; self.layout.len()];
+                let mut sum = vec![0.0_f64; core.layout.len()];
                 for index in range {
-                    if let Some(g) = self.gradient(model, samples, index)? {
+                    if let Some(g) = core.gradient(model, samples, index)? {
                         let weight = weights[index] * g.scale;
                         sum.iter_mut().zip(&g.values).for_each(|(sum, v)| *sum += weight * f64::from(*v));
                     }
@@ -116,7 +118,7 @@ impl<M: Module + Sync, F: Sync> Oracle<M, F> {
                 Ok(())
             },
         )?;
-        self.layout.unflatten(&total, &self.device)
+        self.core.layout.unflatten(&total, &self.core.device)
     }
 
     /// Gᵀ w = Σ_n w_n g_n by ordinary batched backward passes of `batch` samples: the gradient of a
@@ -142,12 +144,14 @@ impl<M: Module + Sync, F: Sync> Oracle<M, F> {
                 expected: "at least 1 sample a batch",
             });
         }
-        let mut total = vec![0.0_f64; self.layout.len()];
+        let mut total = vec![0.0_f64; self.core.layout.len()];
+        let core = &self.core;
         self.in_blocks(
+            "gradient",
             samples.len(),
             batch,
             |model, range| {
-                self.pull(model, self.upload(samples, range.clone())?, |rows| {
+                core.pull(model, core.upload(samples, range.clone())?, |rows| {
                     let mut cotangent = Vec::with_capacity(rows.len() * rows.classes());
                     for (row, index) in range.clone().enumerate() {
                         let (residual, _) = rows.residual(row, samples.label(index))?;
@@ -163,7 +167,7 @@ impl<M: Module + Sync, F: Sync> Oracle<M, F> {
                 Ok(())
             },
         )?;
-        self.layout.unflatten(&total, &self.device)
+        self.core.layout.unflatten(&total, &self.core.device)
     }
 
     fn each<S: Samples>(
@@ -178,12 +182,14 @@ impl<M: Module + Sync, F: Sync> Oracle<M, F> {
             return Err(no_samples());
         }
         let mut all = Vec::with_capacity(samples.len());
+        let core = &self.core;
         self.in_blocks(
+            "inner products",
             samples.len(),
             BLOCK,
             |model, range| {
                 range
-                    .map(|index| Ok(self.gradient(model, samples, index)?.map_or(0.0, |g| reduce(&g))))
+                    .map(|index| Ok(core.gradient(model, samples, index)?.map_or(0.0, |g| reduce(&g))))
                     .collect::<Result<Vec<f64>, CurvatureError>>()
             },
             |part| {
@@ -203,11 +209,13 @@ impl<M: Module + Sync, F: Sync> Oracle<M, F> {
         F: Fn(&M, S::Input) -> Tensor<2>,
     {
         let mut all = Vec::with_capacity(range.len());
+        let core = &self.core;
         self.in_blocks(
+            "gradients",
             range.len(),
             BLOCK,
             |model, part| {
-                part.map(|offset| self.gradient(model, samples, range.start + offset))
+                part.map(|offset| core.gradient(model, samples, range.start + offset))
                     .collect::<Result<Vec<_>, _>>()
             },
             |part| {
@@ -232,8 +240,9 @@ impl<M: Module + Sync, F: Sync> Oracle<M, F> {
         let tiles: Vec<(usize, usize)> = (0..tall)
             .flat_map(|i| (if same { i } else { 0 }..wide).map(move |j| (i * ROWS, j * ROWS)))
             .collect();
-        let p = self.layout.len();
+        let p = self.core.layout.len();
         self.in_blocks(
+            "Gram matrix",
             tiles.len(),
             1,
             |_, range| {

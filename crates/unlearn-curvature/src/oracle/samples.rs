@@ -93,3 +93,48 @@ impl Samples for TensorSamples {
         self.labels[index]
     }
 }
+
+/// Two sets of pictures one after the other, so that one pass serves both.
+#[derive(Debug, Clone, Copy)]
+pub struct Joined<'a, A, B> {
+    first: &'a A,
+    second: &'a B,
+}
+
+impl<'a, A, B> Joined<'a, A, B> {
+    /// The samples of `first`, then those of `second`.
+    pub fn new(first: &'a A, second: &'a B) -> Self {
+        Self { first, second }
+    }
+}
+
+impl<A, B> Samples for Joined<'_, A, B>
+where
+    A: Samples<Input = Tensor<4>>,
+    B: Samples<Input = Tensor<4>>,
+{
+    type Input = Tensor<4>;
+
+    fn len(&self) -> usize {
+        self.first.len() + self.second.len()
+    }
+
+    fn inputs(&self, range: Range<usize>, device: &Device) -> Result<Tensor<4>, CurvatureError> {
+        let n = self.first.len();
+        if range.end <= n {
+            return self.first.inputs(range, device);
+        }
+        let second = self.second.inputs(range.start.max(n) - n..range.end - n, device)?;
+        if range.start >= n {
+            return Ok(second);
+        }
+        Ok(Tensor::cat(vec![self.first.inputs(range.start..n, device)?, second], 0))
+    }
+
+    fn label(&self, index: usize) -> usize {
+        match index.checked_sub(self.first.len()) {
+            None => self.first.label(index),
+            Some(index) => self.second.label(index),
+        }
+    }
+}

@@ -21,6 +21,11 @@ impl Dots {
         Self { direction, parts: Vec::new(), totals: vec![0.0; units], bytes }
     }
 
+    /// The inner products so far, one a unit.
+    pub(crate) fn totals(&self) -> &[f64] {
+        &self.totals
+    }
+
     /// The inner products, one a unit.
     pub fn finish(self) -> Vec<f64> {
         self.totals

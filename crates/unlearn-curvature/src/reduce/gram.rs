@@ -36,8 +36,16 @@ impl Reduce for Held {
 }
 
 impl Held {
+    /// Shows what is held to `reducer`, as the sweep did.
+    pub(crate) fn show(&self, reducer: &mut dyn Reduce) -> Result<(), CurvatureError> {
+        let Some(frame) = &self.frame else { return Ok(()) };
+        self.matrices.iter().try_for_each(|tap| reducer.matrix(frame, tap))?;
+        self.vectors.iter().try_for_each(|tap| reducer.vector(frame, tap))?;
+        reducer.end(frame)
+    }
+
     /// Numbers of the units among all units of the run.
-    fn range(&self) -> Range<usize> {
+    pub(crate) fn range(&self) -> Range<usize> {
         self.frame.as_ref().map_or(0..0, |frame| frame.first..frame.first + frame.units)
     }
 
@@ -50,28 +58,33 @@ impl Held {
     }
 }
 
+/// Asked between pieces of work; an error ends them.
+pub(crate) type GoOn<'a> = &'a dyn Fn() -> Result<(), CurvatureError>;
+
 /// Adds ⟨g_i, g_j⟩ for i in `rows` and j in `columns` to `gram`, `[n, n]`, in float64 across layers. With the
 /// same sweeps on both sides only pairs of sweeps at or right of the diagonal are filled.
 pub(crate) fn gram_between(
     rows: &[Held],
     columns: &[Held],
     same: bool,
-    (bytes, forced): (usize, Option<Route>),
+    (bytes, forced, go_on): (usize, Option<Route>, GoOn<'_>),
     gram: &mut [f64],
     n: usize,
 ) -> Result<(), CurvatureError> {
     let Some(first) = rows.first() else { return Ok(()) };
     for layer in 0..first.matrices.len() {
+        go_on()?;
         let tap = &first.matrices[layer];
         let (p, d, t) = (tap.outputs(), tap.inputs(), tap.positions());
         // Ghost t²(p + d) for each pair of samples, direct p·d once the gradients are formed.
         let best = if t * t * (p + d) < p * d { Route::Ghost } else { Route::Direct };
         let route = if tap.keep().is_some() { Route::Direct } else { forced.unwrap_or(best) };
         match route {
-            Route::Direct => direct(rows, columns, same, layer, bytes, gram, n)?,
+            Route::Direct => direct(rows, columns, same, layer, (bytes, go_on), gram, n)?,
             Route::Ghost => {
                 for (i, a) in rows.iter().enumerate() {
                     for b in &columns[if same { i } else { 0 }..] {
+                        go_on()?;
                         ghost(a, b, layer, bytes, gram, n)?;
                     }
                 }
@@ -100,7 +113,7 @@ fn direct(
     columns: &[Held],
     same: bool,
     layer: usize,
-    bytes: usize,
+    (bytes, go_on): (usize, GoOn<'_>),
     gram: &mut [f64],
     n: usize,
 ) -> Result<(), CurvatureError> {
@@ -122,6 +135,7 @@ fn direct(
     };
     let mut sum: Option<Tensor<2>> = None;
     for outputs in blocks(tap.outputs(), outputs) {
+        go_on()?;
         let left = form(rows, &outputs);
         let right = if same { left.clone() } else { form(columns, &outputs) };
         let part = left.matmul(right.transpose());

@@ -11,7 +11,7 @@ mod sum_squares;
 mod weighted;
 
 pub use dots::Dots;
-pub(crate) use gram::{Held, gram_between};
+pub(crate) use gram::{GoOn, Held, gram_between};
 pub use norms::Norms;
 pub use sum_squares::{Algorithm, SumSquares};
 pub use weighted::WeightedGradient;

@@ -22,6 +22,11 @@ impl WeightedGradient {
         Self { sums: Accumulator::default(), weights, bytes }
     }
 
+    /// The weights, to be set before the sweeps of their units.
+    pub(crate) fn weights_mut(&mut self) -> &mut [f64] {
+        &mut self.weights
+    }
+
     /// The sum.
     ///
     /// # Errors

@@ -14,12 +14,14 @@
 //! input\[u, d, t\]: a tap holds the two factors, and a [reducer](crate::reduce) makes of them what it
 //! wants without the product ever being stored whole.
 
+mod gathered;
 mod passes;
 mod tap;
 mod targets;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use gathered::Gathered;
 pub use passes::Settings;
 pub(crate) use passes::{Passes, ranges};
 pub use tap::{Frame, MatrixTap, VectorTap};

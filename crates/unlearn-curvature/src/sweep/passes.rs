@@ -15,12 +15,13 @@ use crate::reduce::{Algorithm, Reduce, Route};
 use crate::tape::record::Recording;
 use crate::tape::{Record, Tape, Var};
 use crate::tree::read;
+use crate::watch::{Counter, Watched};
 use crate::{CurvatureError, ParamPath};
 
 /// How a run is cut into pieces, and what is forced. Nothing here changes a result beyond rounding, but for
 /// `keep`.
 #[derive(Debug, Clone)]
-pub struct Settings {
+pub struct Settings<'w> {
     /// Most samples recorded together.
     pub batch: usize,
     /// Bytes to hold beside parameters and results.
@@ -35,9 +36,11 @@ pub struct Settings {
     pub route: Option<Route>,
     /// Entries that are parameters still; see [`Targets::with_kept`].
     pub keep: BTreeMap<ParamPath, Vec<bool>>,
+    /// Who sees the progress and may end the run.
+    pub watched: Watched<'w>,
 }
 
-impl Default for Settings {
+impl Default for Settings<'_> {
     fn default() -> Self {
         Self {
             batch: DEFAULT_BATCH,
@@ -47,6 +50,7 @@ impl Default for Settings {
             algorithm: None,
             route: None,
             keep: BTreeMap::new(),
+            watched: Watched::default(),
         }
     }
 }
@@ -57,7 +61,8 @@ pub(crate) struct Passes<'a, M, F> {
     forward: F,
     targets: Targets,
     device: Device,
-    settings: &'a Settings,
+    settings: Settings<'a>,
+    counter: Counter<'a>,
 }
 
 impl<'a, M, F> Passes<'a, M, F>
@@ -66,7 +71,7 @@ where
     F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
 {
     /// A plain copy of `model` in evaluation mode.
-    pub(crate) fn new(model: &M, forward: F, settings: &'a Settings) -> Result<Self, CurvatureError> {
+    pub(crate) fn new(model: &M, forward: F, settings: &Settings<'a>) -> Result<Self, CurvatureError> {
         for (field, value) in
             [("batch", Some(settings.batch)), ("columns", settings.columns), ("chunk", settings.chunk)]
         {
@@ -85,7 +90,25 @@ where
             });
         };
         let targets = targets.with_kept(&settings.keep, &device)?;
-        Ok(Self { model, forward, targets, device, settings })
+        // The entries to keep lie in the targets now.
+        let &Settings { batch, budget, columns, chunk, algorithm, route, watched, keep: _ } = settings;
+        let keep = BTreeMap::new();
+        let settings = Settings { batch, budget, columns, chunk, algorithm, route, keep, watched };
+        Ok(Self { model, forward, targets, device, settings, counter: Counter::new(watched) })
+    }
+
+    /// Begins a stage that takes `total` samples through [`one`](Self::one).
+    pub(crate) fn begin(&self, stage: &'static str, total: usize) -> Result<(), CurvatureError> {
+        self.counter.begin(stage, total)
+    }
+
+    /// An error when the run is to end.
+    pub(crate) fn go_on(&self) -> Result<(), CurvatureError> {
+        self.counter.add(0)
+    }
+
+    pub(crate) fn settings(&self) -> &Settings<'a> {
+        &self.settings
     }
 
     pub(crate) fn targets(&self) -> &Targets {
@@ -127,9 +150,10 @@ where
         plan
     }
 
-    /// Sweeps the estimator's columns of all `samples` to `reducers`; the number of units.
+    /// Sweeps the estimator's columns of all `samples` to `reducers`, as one stage; the number of units.
     pub(crate) fn all<S>(
         &self,
+        stage: &'static str,
         samples: &S,
         estimator: &Estimator,
         plan: Plan,
@@ -138,8 +162,8 @@ where
     where
         S: Samples<Input = Tensor<4>>,
     {
-        let ranges = ranges(samples.len(), plan.batch, estimator.group());
-        for range in ranges {
+        self.begin(stage, samples.len())?;
+        for range in ranges(samples.len(), plan.batch, estimator.group()) {
             self.one(samples, range, estimator, plan, reducers)?;
         }
         Ok(samples.len().div_ceil(estimator.group()))
@@ -165,8 +189,9 @@ where
         for start in (0..columns.count()).step_by(plan.columns) {
             let part = columns.part(start..(start + plan.columns).min(columns.count()));
             recording.sweep(&part, first, &self.targets, &self.device, reducers)?;
+            self.go_on()?;
         }
-        Ok(())
+        self.counter.add(range.len())
     }
 }
 

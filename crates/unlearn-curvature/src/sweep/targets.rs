@@ -6,7 +6,7 @@ use burn::Tensor;
 use burn::module::{Module, ParamId};
 use burn::tensor::{Device, TensorData};
 
-use crate::{CurvatureError, ParamPath};
+use crate::{CurvatureError, ParamPath, ParamTree};
 
 /// One parameter.
 #[derive(Debug, Clone)]
@@ -107,6 +107,35 @@ impl Targets {
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.by_id.is_empty()
+    }
+
+    /// `tree` with zeros where an entry does not count.
+    ///
+    /// # Errors
+    /// [`CurvatureError::Keys`] and [`CurvatureError::Shape`] unless it has exactly these parameters.
+    pub fn restrict(&self, tree: &ParamTree) -> Result<ParamTree, CurvatureError> {
+        let known: BTreeMap<&ParamPath, &Target> = self.iter().map(|target| (&target.path, target)).collect();
+        let missing: Vec<_> =
+            known.keys().filter(|path| tree.get(path).is_none()).map(ToString::to_string).collect();
+        let unknown: Vec<_> = tree
+            .iter()
+            .filter(|(path, _)| !known.contains_key(path))
+            .map(|(path, _)| path.to_string())
+            .collect();
+        if !missing.is_empty() || !unknown.is_empty() {
+            return Err(CurvatureError::Keys { missing, unknown });
+        }
+        if let Some((path, leaf)) = tree.iter().find(|(path, leaf)| known[path].shape != leaf.shape) {
+            return Err(CurvatureError::Shape {
+                path: path.to_string(),
+                got: leaf.shape.clone(),
+                expected: known[path].shape.clone(),
+            });
+        }
+        Ok(tree.map(|path, values| match &known[path].keep {
+            Some(keep) => values * keep.clone(),
+            None => values,
+        }))
     }
 
     pub(crate) fn get(&self, id: u64) -> Option<&Target> {

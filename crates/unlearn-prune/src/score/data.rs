@@ -1,8 +1,11 @@
 //! The samples that a data-dependent score looks at.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
+use unlearn_curvature::CurvatureError;
+use unlearn_curvature::oracle::Samples;
 use unlearn_data::{Batch, HostBatch, Loader};
 
 use crate::PruneError;
@@ -121,6 +124,38 @@ impl ScoringData {
 
     pub(super) fn batches(&self, device: &Device) -> impl Iterator<Item = Batch> {
         self.batches.iter().map(|b| b.clone().to_device(device))
+    }
+}
+
+impl Samples for ScoringData {
+    type Input = Tensor<4>;
+
+    fn len(&self) -> usize {
+        self.num_samples()
+    }
+
+    fn inputs(&self, range: Range<usize>, device: &Device) -> Result<Tensor<4>, CurvatureError> {
+        let mut parts = Vec::new();
+        let mut first = 0;
+        for batch in &self.batches {
+            let (start, end) = (range.start.max(first), range.end.min(first + batch.len()));
+            if start < end {
+                let size = batch.shape.len();
+                let pixels = batch.pixels[(start - first) * size..(end - first) * size].to_vec();
+                let shape = [end - start, batch.shape.channels, batch.shape.height, batch.shape.width];
+                parts.push(Tensor::from_data(TensorData::new(pixels, shape), device));
+            }
+            first += batch.len();
+        }
+        if parts.is_empty() {
+            let reason = format!("there are {} samples", self.num_samples());
+            return Err(CurvatureError::Sample { index: range.start, reason });
+        }
+        Ok(Tensor::cat(parts, 0))
+    }
+
+    fn label(&self, index: usize) -> usize {
+        self.batches.iter().flat_map(|batch| &batch.labels).nth(index).copied().unwrap_or(usize::MAX)
     }
 }
 

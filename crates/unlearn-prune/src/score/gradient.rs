@@ -8,9 +8,9 @@ use burn::optim::GradientsParams;
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{DType, Device};
 use serde::{Deserialize, Serialize};
-use unlearn_curvature::{ParamInfo, ParamPath, ParamTree, PathTracker};
+use unlearn_curvature::{CurvatureError, ParamInfo, ParamPath, ParamTree, PathTracker, PerSample};
 use unlearn_data::Batch;
-use unlearn_models::Classifier;
+use unlearn_models::{Classifier, forward_taped};
 
 use super::{Scores, ScoringData};
 use crate::PruneError;
@@ -95,7 +95,7 @@ impl<M: Classifier> Probe<M> {
         &self,
         data: &ScoringData,
         temperature: f64,
-    ) -> Result<ParamTree, PruneError> {
+    ) -> Result<ParamTree, CurvatureError> {
         let mut sum: Option<ParamTree> = None;
         for batch in data.batches(&self.device) {
             let gradient = self.sum_gradient(&batch, temperature);
@@ -105,6 +105,12 @@ impl<M: Classifier> Probe<M> {
             });
         }
         Ok(sum.unwrap_or_default().scale(1.0 / data.num_samples() as f64))
+    }
+
+    /// Gradient of the mean cross-entropy over all of `data`, by the curvature engine.
+    pub(super) fn taped_gradient(&self, data: &ScoringData) -> Result<ParamTree, CurvatureError> {
+        let n = data.num_samples();
+        PerSample::new().weighted_gradient(&self.model, forward_taped, data, &vec![1.0 / n as f64; n])
     }
 
     /// Gradient of the summed cross-entropy of `logits / temperature` over one batch.

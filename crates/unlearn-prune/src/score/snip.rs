@@ -3,7 +3,7 @@
 //! normalisation, which no ranking sees).
 
 use serde::{Deserialize, Serialize};
-use unlearn_curvature::ParamInfo;
+use unlearn_curvature::{Engine, ParamInfo};
 use unlearn_models::Classifier;
 
 use super::gradient::{Precision, Probe, to_scores};
@@ -29,22 +29,39 @@ pub struct Snip {
     pub data: ScoringData,
     /// What is taken of the gradient.
     pub form: SnipForm,
-    /// In which type it is computed.
+    /// In which type it is computed. The engine computes in float32, so that float64 means [`Engine::Autodiff`].
     pub precision: Precision,
+    /// How the gradient is come by; no score depends on it beyond rounding.
+    pub engine: Engine,
 }
 
 impl Snip {
     /// The paper's score over `data`, in the weights' own type.
     pub fn new(data: ScoringData) -> Self {
-        Self { data, form: SnipForm::Connection, precision: Precision::Single }
+        Self { data, form: SnipForm::Connection, precision: Precision::Single, engine: Engine::Auto }
     }
 }
 
 impl<M: Classifier> Score<M> for Snip {
     fn scores(&self, model: &M, prunable: &[ParamInfo]) -> Result<Scores, PruneError> {
         self.data.check(model.num_classes())?;
-        let probe = Probe::new(model, prunable, self.precision.cast(model)?)?;
-        let gradient = probe.mean_gradient(&self.data, 1.0)?;
+        let dtype = self.precision.cast(model)?;
+        let probe = Probe::new(model, prunable, dtype)?;
+        let gradient = match self.engine {
+            Engine::Tape if dtype.is_some() => {
+                return Err(PruneError::Config {
+                    field: "engine of the score",
+                    got: "tape, in float64".into(),
+                    expected: "float32 with the engine `tape`".into(),
+                    mend: "choose the precision `single`, or the engine `autodiff`".into(),
+                });
+            }
+            engine => engine.run(
+                model.taped().is_some() && dtype.is_none(),
+                || probe.taped_gradient(&self.data),
+                || probe.mean_gradient(&self.data, 1.0),
+            )?,
+        };
         let score = match self.form {
             SnipForm::Connection => gradient.zip(&probe.weights(), |g, w| (g * w).abs())?,
             SnipForm::Reference => gradient.map(|_, g| g.abs()),

@@ -1,6 +1,8 @@
 //! Fisher diagonals.
 
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 
 use burn::module::Module;
 use burn::tensor::Device;
@@ -8,12 +10,12 @@ use burn::tensor::Device;
 use super::nets::{Net, residual, rows, shared};
 use super::{forward, oracle, same, same_tree, samples};
 use crate::estimate::{Columns, multinomial_cholesky};
-use crate::oracle::{LogitRows, Samples};
+use crate::oracle::{Joined, LogitRows, Samples};
 use crate::reduce::{Algorithm, SumSquares};
 use crate::sweep::Targets;
 use crate::tape::Record;
 use crate::tree::read;
-use crate::{Estimator, FisherDiag, ParamPath, ParamTree, PerSample};
+use crate::{CurvatureError, Estimator, FisherDiag, ParamPath, ParamTree, PerSample, Progress, Watch};
 
 const TOLERANCE: f32 = 2e-5;
 
@@ -201,5 +203,85 @@ fn another_backend_gives_the_same() {
         same(&norms, &PerSample::new().norms_squared(&net, forward, &samples).unwrap(), 1e-4);
         let gram = PerSample::new().batch(2).gram(&there, forward, &samples).unwrap();
         same(&gram, &PerSample::new().gram(&net, forward, &samples).unwrap(), 1e-4);
+    }
+}
+
+#[test]
+fn the_shifted_diagonal_is_the_oracles() {
+    for net in Net::all(4) {
+        let samples = samples(7, 4);
+        // The published shift, one of the size of the gradients, and one far larger.
+        for epsilon in [1e-8, 0.05, -3.0] {
+            let fast = FisherDiag::shifted_empirical(epsilon).batch(3);
+            let got = fast.run(&net, forward, &samples).unwrap();
+            let expected = oracle(&net).shifted_empirical(&samples, epsilon).unwrap();
+            assert_eq!(got.count, expected.count);
+            same_tree(&got.sum, &expected.sum, TOLERANCE);
+        }
+    }
+    let bad = FisherDiag::shifted_empirical(f64::NAN).run(&residual(4), forward, &samples(3, 4));
+    assert!(matches!(bad, Err(CurvatureError::Argument { field: "epsilon", .. })));
+}
+
+#[test]
+fn a_pair_is_two_runs() {
+    let (net, all) = (residual(4), samples(9, 4));
+    let (first, second) = (all.slice(0..4).unwrap(), all.slice(4..9).unwrap());
+    for how in [FisherDiag::exact(), FisherDiag::shifted_empirical(0.1), FisherDiag::sign(2)] {
+        let how = how.batch(3);
+        let (a, b) = how.run_pair(&net, forward, &first, &second).unwrap();
+        for (got, alone) in [(a, &first), (b, &second)] {
+            let alone = how.run(&net, forward, alone).unwrap();
+            assert_eq!(got.count, alone.count);
+            same_tree(&got.sum, &alone.sum, 0.0);
+        }
+    }
+}
+
+/// One pass over two sets is a pass over both.
+#[test]
+fn joined_sets_are_one_set() {
+    let (net, all) = (residual(4), samples(9, 4));
+    let (first, second) = (all.slice(0..4).unwrap(), all.slice(4..9).unwrap());
+    let joined = Joined::new(&first, &second);
+    for batch in [1, 3, 64] {
+        let got = FisherDiag::empirical().batch(batch).run(&net, forward, &joined).unwrap();
+        let expected = FisherDiag::empirical().batch(batch).run(&net, forward, &all).unwrap();
+        assert_eq!(got.count, 9);
+        same_tree(&got.sum, &expected.sum, 0.0);
+    }
+}
+
+/// Engine and oracle tell every sample once, and end when told to.
+#[test]
+fn runs_are_watched_and_stopped() {
+    let (net, samples) = (residual(4), samples(7, 4));
+    let run = |fast: bool, watch: &dyn Watch| {
+        if fast {
+            let exact = FisherDiag::exact().batch(3).columns(2);
+            exact.watch(watch).run(&net, forward, &samples).map(drop)
+        } else {
+            oracle(&net).with_workers(2).with_watch(watch).exact(&samples).map(drop)
+        }
+    };
+    for fast in [true, false] {
+        let seen = RefCell::new(Vec::new());
+        let watch = |progress: &Progress| {
+            seen.borrow_mut().push((progress.done, progress.total));
+            ControlFlow::Continue(())
+        };
+        run(fast, &watch).unwrap();
+        let seen = seen.into_inner();
+        assert!(seen.is_sorted() && seen[0] == (0, 7) && seen.last() == Some(&(7, 7)), "{seen:?}");
+        for calls in 1..=seen.len() {
+            let left = Cell::new(calls);
+            let watch = |_: &Progress| {
+                left.set(left.get() - 1);
+                if left.get() == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            };
+            let (done, total) = seen[calls - 1];
+            let expected = CurvatureError::Interrupted { stage: "Fisher diagonal", done, total };
+            assert_eq!(run(fast, &watch), Err(expected));
+        }
     }
 }

@@ -19,7 +19,7 @@ fn weights(n: usize) -> Vec<f64> {
 }
 
 /// Every way of cutting and both routes.
-fn ways() -> Vec<PerSample> {
+fn ways() -> Vec<PerSample<'static>> {
     let mut ways = vec![PerSample::new()];
     for route in [Route::Direct, Route::Ghost] {
         for (batch, chunk) in [(9, 1 << 20), (4, 5000), (1, 1)] {

@@ -32,7 +32,7 @@ fn forward(net: &Net, images: Var<4>, tape: &mut dyn Tape) -> Var<2> {
 }
 
 /// The same forward pass by Burn's own layers and automatic differentiation.
-fn oracle(net: &Net) -> Oracle<Net, impl Fn(&Net, Tensor<4>) -> Tensor<2> + Sync + use<>> {
+fn oracle(net: &Net) -> Oracle<'static, Net, impl Fn(&Net, Tensor<4>) -> Tensor<2> + Sync + use<>> {
     Oracle::new(net, |net: &Net, x: Tensor<4>| Plain::forward(x, |x, tape| net.forward(x, tape))).unwrap()
 }
 
