@@ -16,7 +16,75 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value};
 
 use crate::TrainError;
-use crate::commit::{Commit, io, remove_unfinished, write_whole};
+use crate::commit::{Commit, TEMPORARY, io, remove_unfinished, write_whole};
+
+/// The name of the lock file.
+const LOCK: &str = "LOCK";
+
+/// How the line in a lock file begins: what tells it from the `LOCK` of another program.
+const MARK: &str = "unlearn run directory, ";
+
+/// What stands where a run directory is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Occupant {
+    /// Nothing, or a folder without entries.
+    Nothing,
+    /// A run directory, at work or not.
+    Run,
+    /// Something else; the words say what.
+    Other(String),
+}
+
+/// Says what stands at `path`, and changes nothing there.
+///
+/// A run directory has a `LOCK` that a [`RunDir`] wrote. Other programs have files of that name, so
+/// the name alone says nothing; an empty one counts only where nothing stands beside it, as a kill
+/// right after its making leaves it.
+///
+/// # Errors
+/// [`TrainError::Io`].
+pub fn occupant(path: &Path) -> Result<Occupant, TrainError> {
+    let entries = match fs::read_dir(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Occupant::Nothing),
+        other => other.map_err(io(path))?,
+    };
+    let (mut count, mut bound, mut others) = (0_usize, false, false);
+    for entry in entries {
+        let name = entry.map_err(io(path))?.file_name();
+        count += 1;
+        bound |= name == CONFIG;
+        others |= name != LOCK && !name.to_string_lossy().starts_with(TEMPORARY);
+    }
+    if count == 0 {
+        return Ok(Occupant::Nothing);
+    }
+    let other = |what: String| Ok(Occupant::Other(what));
+    let lock = path.join(LOCK);
+    match fs::symlink_metadata(&lock) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return other(format!("a folder with {count} entries that no run made"));
+        }
+        Err(e) => return Err(io(&lock)(e)),
+        // Opening a pipe would wait for ever, and a link leads out of the folder.
+        Ok(about) if !about.is_file() => return other("a folder whose LOCK is no regular file".into()),
+        Ok(_) => {}
+    }
+    let mut line = Vec::new();
+    File::open(&lock)
+        .and_then(|file| file.take(MARK.len() as u64).read_to_end(&mut line))
+        .map_err(io(&lock))?;
+    match line.as_slice() {
+        [] if count == 1 => Ok(Occupant::Run),
+        [] => other(format!("a folder with an empty LOCK and {} other entries", count - 1)),
+        line if line != MARK.as_bytes() => other("a folder whose LOCK no run wrote".into()),
+        // The configuration comes before everything else.
+        _ if others && !bound => other(format!("a folder with a LOCK but no {CONFIG}")),
+        _ => Ok(Occupant::Run),
+    }
+}
+
+/// The file that says what the run is.
+const CONFIG: &str = "config.json";
 
 /// A run directory that this process holds until the value is dropped.
 #[derive(Debug)]
@@ -31,11 +99,20 @@ impl RunDir {
     /// left unfinished in it.
     ///
     /// # Errors
-    /// [`TrainError::Locked`] at once when another process is at work here, with nothing written;
-    /// [`TrainError::Io`].
+    /// [`TrainError::Locked`] at once when another process is at work here, and
+    /// [`TrainError::RunDirectory`] for a folder with entries that is no run's (see [`occupant`]), with
+    /// nothing written or removed; [`TrainError::Io`].
     pub fn open(path: &Path) -> Result<Self, TrainError> {
+        if let Occupant::Other(got) = occupant(path)? {
+            return Err(TrainError::RunDirectory {
+                path: path.to_owned(),
+                got,
+                expected: "an empty folder, or that of a run".into(),
+                mend: "choose another directory; nothing was touched".into(),
+            });
+        }
         fs::create_dir_all(path).map_err(io(path))?;
-        let file = path.join("LOCK");
+        let file = path.join(LOCK);
         let mut lock = OpenOptions::new()
             .read(true)
             .write(true)
@@ -49,15 +126,16 @@ impl RunDir {
                 let mut holder = String::new();
                 // What it says is a courtesy; it may be being written just now.
                 let _ = lock.read_to_string(&mut holder);
-                let holder = holder.lines().next().unwrap_or("unknown").to_owned();
+                let line = holder.lines().next().unwrap_or("unknown");
+                let holder = line.strip_prefix(MARK).unwrap_or(line).to_owned();
                 return Err(TrainError::Locked { path: path.to_owned(), holder });
             }
             Err(TryLockError::Error(source)) => return Err(io(&file)(source)),
         }
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
-        lock.set_len(0)
-            .and_then(|()| writeln!(lock, "process {} since {since} s after 1970", std::process::id()))
-            .map_err(io(&file))?;
+        let line = format!("{MARK}process {} since {since} s after 1970\n", std::process::id());
+        // Written over the old line before the rest is cut off, so that the file is never empty again.
+        lock.write_all(line.as_bytes()).and_then(|()| lock.set_len(line.len() as u64)).map_err(io(&file))?;
         remove_unfinished(path)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
@@ -74,7 +152,7 @@ impl RunDir {
     /// [`TrainError::OtherRun`] with every key that differs; [`TrainError::RunDirectory`] when the
     /// file is no JSON; [`TrainError::Io`].
     pub fn bind(&self, identity: &Value) -> Result<(), TrainError> {
-        let path = self.path.join("config.json");
+        let path = self.path.join(CONFIG);
         let there = match fs::read(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let mut text =
@@ -204,11 +282,63 @@ mod tests {
     #[test]
     fn opening_clears_what_was_left_unfinished() {
         let parent = tempfile::tempdir().unwrap();
-        fs::create_dir(parent.path().join(".tmp-abc")).unwrap();
-        fs::write(parent.path().join("mine.txt"), "x").unwrap();
+        RunDir::open(parent.path()).unwrap().bind(&json!(1)).unwrap();
+        fs::create_dir(parent.path().join(".unlearn-tmp-abc")).unwrap();
+        for name in ["mine.txt", ".tmp-abc"] {
+            fs::write(parent.path().join(name), "x").unwrap();
+        }
         let _held = RunDir::open(parent.path()).unwrap();
-        assert!(!parent.path().join(".tmp-abc").exists());
-        assert!(parent.path().join("mine.txt").exists());
+        assert!(!parent.path().join(".unlearn-tmp-abc").exists());
+        for name in ["mine.txt", ".tmp-abc"] {
+            assert!(parent.path().join(name).exists(), "{name} is not ours");
+        }
+    }
+
+    #[test]
+    fn folders_that_no_run_made_are_refused_and_left_as_they_are() {
+        type Make = fn(&Path);
+        let foreign: [(&str, Make); 6] = [
+            ("entries that no run made", |at| fs::write(at.join("notes.txt"), "x").unwrap()),
+            ("LOCK no run wrote", |at| fs::write(at.join("LOCK"), "pid 12").unwrap()),
+            ("empty LOCK", |at| {
+                fs::write(at.join("LOCK"), "").unwrap();
+                fs::write(at.join("CURRENT"), "a database").unwrap();
+            }),
+            ("no regular file", |at| fs::create_dir(at.join("LOCK")).unwrap()),
+            ("no config.json", |at| {
+                fs::write(at.join("LOCK"), format!("{MARK}process 1\n")).unwrap();
+                fs::write(at.join("recipe.toml"), "mine").unwrap();
+            }),
+            #[cfg(unix)]
+            ("no regular file", |at| {
+                let outside = at.parent().unwrap().join("outside");
+                fs::write(&outside, "").unwrap();
+                std::os::unix::fs::symlink(outside, at.join("LOCK")).unwrap();
+            }),
+        ];
+        for (says, make) in foreign {
+            let root = tempfile::tempdir().unwrap();
+            let at = root.path().join("folder");
+            fs::create_dir(&at).unwrap();
+            fs::create_dir(at.join(".unlearn-tmp-x")).unwrap();
+            make(&at);
+            let read = |name: &str| fs::read(at.join(name)).unwrap_or_default();
+            let names = || {
+                let mut names: Vec<_> =
+                    fs::read_dir(&at).unwrap().map(|e| e.unwrap().file_name()).collect();
+                names.sort();
+                names
+            };
+            let before = (names(), read("LOCK"));
+            let error = RunDir::open(&at).unwrap_err();
+            assert!(matches!(error, TrainError::RunDirectory { .. }), "{error}");
+            assert!(error.to_string().contains(says), "{error}");
+            assert_eq!((names(), read("LOCK")), before, "{says}");
+        }
+        // A kill right after the lock file was made leaves it empty and alone.
+        let root = tempfile::tempdir().unwrap();
+        fs::write(root.path().join("LOCK"), "").unwrap();
+        RunDir::open(root.path()).unwrap();
     }
 
     #[test]
