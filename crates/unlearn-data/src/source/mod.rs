@@ -155,8 +155,7 @@ fn only_place<L: Copy>(
     dir: &Path,
     places: impl IntoIterator<Item = (PathBuf, &'static str, L)>,
 ) -> Result<Option<(PathBuf, L)>, DataError> {
-    let found: Vec<_> =
-        places.into_iter().filter(|(folder, file, _)| folder.join(file).is_file()).collect();
+    let found: Vec<_> = places.into_iter().filter(|(folder, file, _)| folder.join(file).is_file()).collect();
     match &found[..] {
         [] => Ok(None),
         [(folder, _, layout)] => Ok(Some((folder.clone(), *layout))),

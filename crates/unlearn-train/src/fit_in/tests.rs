@@ -262,7 +262,12 @@ fn a_lost_snapshot_is_taken_anew() {
 fn what_a_kill_leaves_unfinished_is_cleared() {
     let at = tempfile::tempdir().unwrap();
     go(at.path(), &sgd(), &mut Stop::after(5)).unwrap_err();
-    for folder in [".unlearn-tmp-1", "ckpt/.unlearn-tmp-2", "ckpt/.unlearn-tmp-old-00000002", "snapshots/.unlearn-tmp-3"] {
+    for folder in [
+        ".unlearn-tmp-1",
+        "ckpt/.unlearn-tmp-2",
+        "ckpt/.unlearn-tmp-old-00000002",
+        "snapshots/.unlearn-tmp-3",
+    ] {
         fs::create_dir_all(at.path().join(folder)).unwrap();
         fs::write(at.path().join(folder).join("model.safetensors"), b"half").unwrap();
     }

@@ -60,8 +60,7 @@ fn folders_that_no_run_made_are_refused_and_left_as_they_are() {
         make(&at);
         let read = |name: &str| fs::read(at.join(name)).unwrap_or_default();
         let names = || {
-            let mut names: Vec<_> =
-                fs::read_dir(&at).unwrap().map(|e| e.unwrap().file_name()).collect();
+            let mut names: Vec<_> = fs::read_dir(&at).unwrap().map(|e| e.unwrap().file_name()).collect();
             names.sort();
             names
         };

@@ -82,7 +82,8 @@ fn both_layouts_give_one_fingerprint() {
 fn two_layouts_in_one_folder_are_refused() {
     let dir = tempfile::tempdir().unwrap();
     write_all(dir.path());
-    for other in ["data_batch_1", "cifar-10-batches-py/data_batch_1", "cifar-10-batches-bin/data_batch_1.bin"] {
+    for other in ["data_batch_1", "cifar-10-batches-py/data_batch_1", "cifar-10-batches-bin/data_batch_1.bin"]
+    {
         let other = dir.path().join(other);
         fs::create_dir_all(other.parent().unwrap()).unwrap();
         fs::write(&other, b"another copy").unwrap();
