@@ -83,6 +83,7 @@ impl Observer for Progress {
     fn on_event(&mut self, event: &Event) {
         match event {
             Event::Started { step, steps, .. } => {
+                self.stop.enter_training();
                 self.bar.set_length(*steps);
                 self.bar.set_position(*step);
                 self.bar.reset_eta();
@@ -102,7 +103,10 @@ impl Observer for Progress {
             Event::Saved { step, path } => {
                 tracing::debug!(step, path = %path.display(), "checkpoint");
             }
-            Event::Finished { .. } => self.bar.finish_and_clear(),
+            Event::Finished { .. } => {
+                self.stop.leave_training();
+                self.bar.finish_and_clear();
+            }
             _ => {}
         }
     }
@@ -114,6 +118,7 @@ impl Observer for Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
+        self.stop.leave_training();
         self.bar.finish_and_clear();
     }
 }

@@ -81,6 +81,10 @@ impl ArchitectureVisitor for Forget<'_> {
         let world = self.job.world;
         let shop = Workshop::new(world, architecture)?;
         let original = artefact::load::<A>(self.model, world, shop.fresh())?;
+        // A second request on top of a first is legitimate; that it is one must be known.
+        if artefact::check_forgotten(&original.record, world, self.model).is_err() {
+            tracing::warn!(model = %self.model.display(), "has been made to forget another set before");
+        }
         let mut single = Single::new(self.job, &shop);
         single.from(Some(&original))?;
         single.make(|work| shop.forget(work, "forget:", self.method, &original))

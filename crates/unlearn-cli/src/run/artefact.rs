@@ -17,6 +17,9 @@ pub(crate) const MODEL: &str = "model.safetensors";
 pub(crate) const MASK: &str = "mask.safetensors";
 pub(crate) const RECORD: &str = "stage.json";
 const SCHEMA: &str = "unlearn/stage/v1";
+/// Metadata of a model: its stage, and SHA-256 of the mask that it was trained under, or `none`.
+const STAGE: &str = "unlearn.stage";
+const MASK_ID: &str = "unlearn.mask";
 
 /// What `stage.json` says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +35,17 @@ pub(crate) struct Record {
     pub(crate) forget_influence: Influence,
     /// Share of the prunable weights that the mask removes.
     pub(crate) sparsity: f64,
+    /// The same of the network that the method started from, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) network_sparsity: Option<f64>,
+    /// Identifier of the partition that the method was given; absent for a model that never forgot.
+    /// It stands here and not in the model's metadata, because models are passed on and small forget
+    /// sets can be found from it by trying.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) forget: Option<String>,
+    /// The seeds that the weights depend on.
+    #[serde(default)]
+    pub(crate) seeds: BTreeMap<String, u64>,
     /// Wall-clock seconds.
     pub(crate) seconds: f64,
     /// Optimizer steps.
@@ -67,6 +81,9 @@ impl Record {
             method: None,
             forget_influence,
             sparsity,
+            network_sparsity: None,
+            forget: None,
+            seeds: BTreeMap::new(),
             seconds: 0.0,
             steps: 0,
             diagnostics: BTreeMap::new(),
@@ -93,7 +110,8 @@ impl<M: Classifier> Trained<M> {
             .with_model(&world.recipe.model)
             .with_data_fingerprint(world.train.fingerprint())
             .with_split_id(world.split.id())
-            .with("unlearn.stage", &self.record.stage)
+            .with(STAGE, &self.record.stage)
+            .with(MASK_ID, mask_id(self.mask.as_ref()))
             .with("unlearn.version", env!("CARGO_PKG_VERSION"));
         let mut files = vec![(MODEL.to_owned(), model_bytes(&self.model, &metadata, scratch)?)];
         for (epoch, model) in &self.early {
@@ -163,12 +181,68 @@ pub(crate) fn load<A: Architecture>(
     if let Some(mask) = &mask {
         mask.check(&model)?;
     }
+    check_mask(&metadata, mask.as_ref(), &place)?;
     let sparsity = mask.as_ref().map_or(0.0, MaskSet::sparsity);
     let record = match folder.join(RECORD) {
         beside if in_stage && beside.exists() => read_record(&beside)?,
-        _ => Record::new("original", Influence::Yes, sparsity),
+        _ => match metadata.get(STAGE) {
+            Some(stage) if stage != super::ORIGINAL => Record::new(stage, Influence::Unknown, sparsity),
+            _ => Record::new(super::ORIGINAL, Influence::Yes, sparsity),
+        },
     };
     Ok(Trained { model, mask, record, early: BTreeMap::new() })
+}
+
+/// What a model of ours says of its mask.
+fn mask_id(mask: Option<&MaskSet>) -> String {
+    mask.map_or_else(|| "none".to_owned(), MaskSet::fingerprint)
+}
+
+/// A model of ours stands with the mask that it was trained under: without it a method would fill the
+/// pruned weights again, and no zero says that it was pruned.
+fn check_mask(metadata: &Metadata, mask: Option<&MaskSet>, place: &str) -> Result<(), Failure> {
+    let Some(said) = metadata.get(MASK_ID) else { return Ok(()) };
+    let there = mask_id(mask);
+    if said == there {
+        return Ok(());
+    }
+    let words =
+        |id: &str| if id == "none" { "no mask".to_owned() } else { format!("a mask with SHA-256 {id}") };
+    Err(Failure::new(
+        "E_MASK_FILE",
+        Exit::Checkpoint,
+        place,
+        format!("{} beside the model", words(&there)),
+        format!("{}, under which it was made", words(said)),
+        format!("keep {MODEL}, {MASK} and {RECORD} together, and name their folder"),
+    ))
+}
+
+/// What a model that was made to forget was made to forget, against what is asked about now.
+pub(crate) fn check_forgotten(record: &Record, world: &World, path: &Path) -> Result<(), Failure> {
+    let Some(said) = &record.forget else {
+        if record.stage != super::ORIGINAL {
+            let model = path.display();
+            tracing::warn!(%model, "does not say which forget set it was made to forget; not checked");
+        }
+        return Ok(());
+    };
+    if said == world.partition.id() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "E_FORGET_SET",
+        Exit::Checkpoint,
+        path.display().to_string(),
+        format!("a model that was made to forget another set ({})", short(said)),
+        format!("{} ({})", short(world.partition.id()), world.recipe.forget.spec),
+        "use the recipe's [forget] and seeds.forget that the model was unlearned under",
+    ))
+}
+
+/// Enough of an identifier to tell two apart.
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
 }
 
 /// The early weights beside a stage's model.

@@ -15,7 +15,7 @@ use unlearn::eval::{Evaluation, Report};
 use unlearn::models::{Architecture, ArchitectureVisitor};
 use unlearn::prune::{IterativeConfig, Rewind};
 
-use self::artefact::Trained;
+use self::artefact::{Record, Trained};
 use self::folder::{Folder, Place};
 use self::workshop::Workshop;
 use self::world::World;
@@ -26,8 +26,19 @@ use crate::recipe::{NetworkConfig, PruneAt, PruningConfig, Recipe};
 const BASE: &str = "base";
 /// The row of a model before unlearning.
 pub(crate) const ORIGINAL: &str = "original";
-/// Names that folders of networks cannot have.
-pub(crate) const RESERVED: [&str; 2] = [BASE, "work"];
+/// Names that folders of networks cannot have, in whatever case: some file systems know none.
+pub(crate) const RESERVED: [&str; 10] = [
+    BASE,
+    "work",
+    "model",
+    "LOCK",
+    "config.json",
+    "log.jsonl",
+    "recipe.toml",
+    "results.json",
+    "results.csv",
+    "results.md",
+];
 
 /// How the rounds of a pruned network go.
 pub(crate) fn iterative_config(recipe: &Recipe, pruning: &PruningConfig) -> IterativeConfig {
@@ -88,6 +99,11 @@ impl ArchitectureVisitor for Whole<'_> {
         let line = Line { shop, folder: self.folder };
         let recipe = &self.world.recipe;
         let mut report = Report::new(report::about(self.world));
+        for network in &recipe.network {
+            if let Some(pruning) = &network.pruning {
+                line.shop.check_pruning(&network.name, pruning, None)?;
+            }
+        }
         let base = if recipe.network.iter().any(needs_training) {
             Some(line.stage(BASE, |work| line.shop.train(work, &early_epochs(recipe)))?)
         } else {
@@ -97,16 +113,27 @@ impl ArchitectureVisitor for Whole<'_> {
             let name = &network.name;
             let original = match &network.pruning {
                 None => base.clone().ok_or_else(missing_base)?,
-                Some(pruning) => line.stage(&format!("{name}/{ORIGINAL}"), |work| {
-                    let base = base.as_ref().filter(|_| pruning.at == PruneAt::Trained);
-                    line.shop.prune(work, name, pruning, base)
-                })?,
+                Some(pruning) => {
+                    let made = line.stage(&format!("{name}/{ORIGINAL}"), |work| {
+                        let base = base.as_ref().filter(|_| pruning.at == PruneAt::Trained);
+                        line.shop.prune(work, name, pruning, base)
+                    });
+                    let planned = || line.shop.planned_original(pruning);
+                    let Some(original) = line.or_diverged(&mut report, name, made, planned)? else {
+                        tracing::warn!(network = name, "diverged: no method has anything to start from");
+                        continue;
+                    };
+                    original
+                }
             };
             line.judge(&mut report, name, &original)?;
             for method in &recipe.method {
                 let stage = format!("{name}/{}", method.label());
-                let result = line.stage(&stage, |work| line.shop.forget(work, name, method, &original))?;
-                line.judge(&mut report, name, &result)?;
+                let made = line.stage(&stage, |work| line.shop.forget(work, name, method, &original));
+                let planned = || line.shop.planned(method, &original);
+                if let Some(result) = line.or_diverged(&mut report, name, made, planned)? {
+                    line.judge(&mut report, name, &result)?;
+                }
             }
         }
         Ok(report)
@@ -151,18 +178,43 @@ impl<A: Architecture> Line<'_, A> {
         name: &str,
         make: impl FnOnce(&std::path::Path) -> Result<Trained<A::Model>, Failure>,
     ) -> Result<Trained<A::Model>, Failure> {
-        if let Some(commit) = self.folder.committed(name) {
+        if let Some(commit) = self.folder.committed(name)? {
             tracing::info!(stage = name, "done before");
+            // A kill right after the commit leaves them.
+            self.folder.clear(name)?;
             let mut trained = artefact::load::<A>(commit.path(), self.shop.world, self.shop.fresh())?;
             trained.early = self.early(&commit)?;
             return Ok(trained);
         }
         self.shop.world.teller.stop().check()?;
         let work = self.folder.work(name)?;
-        let trained = make(&work)?;
+        let trained = make(&work).map_err(|failure| match failure.exit {
+            Exit::Diverged => failure.within(name),
+            _ => failure,
+        })?;
         self.folder.commit(name, &trained.files(self.shop.world, &work)?)?;
         self.folder.clear(name)?;
         Ok(trained)
+    }
+
+    /// A stage that diverged becomes a row that says so, and the others go on. It is not kept: a later
+    /// run tries it again, from its beginning.
+    fn or_diverged(
+        &self,
+        report: &mut Report,
+        network: &str,
+        made: Result<Trained<A::Model>, Failure>,
+        planned: impl FnOnce() -> Record,
+    ) -> Result<Option<Trained<A::Model>>, Failure> {
+        let failure = match made {
+            Err(failure) if failure.exit == Exit::Diverged => failure,
+            other => return other.map(Some),
+        };
+        tracing::warn!(network, "{failure}");
+        let record = planned();
+        self.folder.clear(&format!("{network}/{}", record.stage))?;
+        report::push_diverged(report, self.shop.world, network, &record, &failure)?;
+        Ok(None)
     }
 
     /// The early weights that a stage keeps.
@@ -174,11 +226,19 @@ impl<A: Architecture> Line<'_, A> {
     fn judge(&self, report: &mut Report, network: &str, trained: &Trained<A::Model>) -> Result<(), Failure> {
         const FILE: &str = "evaluation.json";
         let stage = format!("{network}/{}.evaluation", trained.record.stage);
-        let evaluation: Evaluation = if let Some(commit) = self.folder.committed(&stage) {
+        let evaluation: Evaluation = if let Some(commit) = self.folder.committed(&stage)? {
             report::read_evaluation(&commit.path().join(FILE), &commit.read(FILE)?)?
         } else {
             self.shop.world.teller.stop().check()?;
-            let evaluation = self.shop.evaluate(&trained.model)?;
+            let evaluation = match self.shop.evaluate(&trained.model) {
+                Err(failure) if failure.exit == Exit::Diverged => {
+                    let failure = failure.within(&stage);
+                    tracing::warn!(network, "{failure}");
+                    let world = self.shop.world;
+                    return report::push_diverged(report, world, network, &trained.record, &failure);
+                }
+                other => other?,
+            };
             self.folder.commit(&stage, &[(FILE.into(), report::evaluation_bytes(&evaluation)?)])?;
             evaluation
         };
