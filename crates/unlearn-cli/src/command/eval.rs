@@ -14,7 +14,7 @@ use crate::progress::Teller;
 use crate::run::folder::{Folder, Place};
 use crate::run::workshop::Workshop;
 use crate::run::world::World;
-use crate::run::{artefact, identity, report};
+use crate::run::{artefact, identity, origin, report};
 
 /// Arguments of `unlearn eval`.
 #[derive(Debug, Clone, Args)]
@@ -64,7 +64,7 @@ impl ArchitectureVisitor for Eval<'_> {
         for path in self.models {
             // All are read before the first is measured: what is wrong is found at once.
             let trained = artefact::load::<A>(path, self.world, shop.fresh())?;
-            artefact::check_forgotten(&trained.record, self.world, path)?;
+            origin::check_forgotten(&trained.record, self.world, path)?;
             models.push((path, trained));
         }
         let mut report = Report::new(report::about(self.world));

@@ -12,9 +12,9 @@ use crate::error::Failure;
 use crate::output;
 use crate::progress::Teller;
 use crate::recipe::{MethodConfig, Recipe};
-use crate::run::artefact;
 use crate::run::single::{Job, Single};
 use crate::run::workshop::{Workshop, algorithm};
+use crate::run::{artefact, origin};
 
 /// Arguments of `unlearn forget`.
 #[derive(Debug, Clone, Args)]
@@ -82,7 +82,7 @@ impl ArchitectureVisitor for Forget<'_> {
         let shop = Workshop::new(world, architecture)?;
         let original = artefact::load::<A>(self.model, world, shop.fresh())?;
         // A second request on top of a first is legitimate; that it is one must be known.
-        if artefact::check_forgotten(&original.record, world, self.model).is_err() {
+        if origin::check_forgotten(&original.record, world, self.model).is_err() {
             tracing::warn!(model = %self.model.display(), "has been made to forget another set before");
         }
         let mut single = Single::new(self.job, &shop);

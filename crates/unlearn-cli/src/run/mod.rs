@@ -3,6 +3,7 @@
 
 pub(crate) mod artefact;
 pub(crate) mod folder;
+pub(crate) mod origin;
 pub(crate) mod report;
 pub(crate) mod single;
 pub(crate) mod workshop;
@@ -54,12 +55,7 @@ pub(crate) fn iterative_config(recipe: &Recipe, pruning: &PruningConfig) -> Iter
 
 /// Carries out the recipe of `world` in `place` and returns the report.
 pub(crate) fn execute(world: &World, place: &Place) -> Result<Report, Failure> {
-    let folder = Folder::open(place, &identity(world)?)?;
-    folder.write("recipe.toml", &world.recipe.to_toml()?)?;
-    let report = world.recipe.model.visit(Whole { world, folder: &folder })?;
-    report::write(&folder, &report)?;
-    folder.clear_all()?;
-    Ok(report)
+    world.recipe.model.visit(Whole { world, place })
 }
 
 /// What makes two runs the same run: everything but where the pictures lie.
@@ -88,81 +84,27 @@ pub(crate) fn identity(world: &World) -> Result<serde_json::Value, Failure> {
 
 struct Whole<'a> {
     world: &'a World,
-    folder: &'a Folder,
+    place: &'a Place,
 }
 
 impl ArchitectureVisitor for Whole<'_> {
     type Output = Result<Report, Failure>;
 
     fn visit<A: Architecture>(self, architecture: &A) -> Self::Output {
-        let shop = Workshop::new(self.world, architecture)?;
-        let line = Line { shop, folder: self.folder };
-        let recipe = &self.world.recipe;
-        let mut report = Report::new(report::about(self.world));
-        for network in &recipe.network {
+        let Self { world, place } = self;
+        let shop = Workshop::new(world, architecture)?;
+        for network in &world.recipe.network {
             if let Some(pruning) = &network.pruning {
-                line.shop.check_pruning(&network.name, pruning, None)?;
+                shop.check_pruning(&network.name, pruning, None)?;
             }
         }
-        let base = if recipe.network.iter().any(needs_training) {
-            Some(line.stage(BASE, |work| line.shop.train(work, &early_epochs(recipe)))?)
-        } else {
-            None
-        };
-        for network in &recipe.network {
-            let name = &network.name;
-            let original = match &network.pruning {
-                None => base.clone().ok_or_else(missing_base)?,
-                Some(pruning) => {
-                    let made = line.stage(&format!("{name}/{ORIGINAL}"), |work| {
-                        let base = base.as_ref().filter(|_| pruning.at == PruneAt::Trained);
-                        line.shop.prune(work, name, pruning, base)
-                    });
-                    let planned = || line.shop.planned_original(pruning);
-                    let Some(original) = line.or_diverged(&mut report, name, made, planned)? else {
-                        tracing::warn!(network = name, "diverged: no method has anything to start from");
-                        continue;
-                    };
-                    original
-                }
-            };
-            line.judge(&mut report, name, &original)?;
-            for method in &recipe.method {
-                let stage = format!("{name}/{}", method.label());
-                let made = line.stage(&stage, |work| line.shop.forget(work, name, method, &original));
-                let planned = || line.shop.planned(method, &original);
-                if let Some(result) = line.or_diverged(&mut report, name, made, planned)? {
-                    line.judge(&mut report, name, &result)?;
-                }
-            }
-        }
+        let folder = Folder::open(place, &identity(world)?)?;
+        folder.write("recipe.toml", &world.recipe.to_toml()?)?;
+        let report = Line { shop, folder: &folder }.rows()?;
+        report::write(&folder, &report)?;
+        folder.clear_all()?;
         Ok(report)
     }
-}
-
-fn needs_training(network: &NetworkConfig) -> bool {
-    network.pruning.as_ref().is_none_or(|pruning| pruning.at == PruneAt::Trained)
-}
-
-/// The epochs that some network rewinds to.
-pub(crate) fn early_epochs(recipe: &Recipe) -> Vec<u64> {
-    let epochs = recipe.network.iter().filter_map(|network| match network.pruning.as_ref()?.rewind {
-        Rewind::Epoch(epoch) => Some(epoch),
-        _ => None,
-    });
-    let sorted: std::collections::BTreeSet<u64> = epochs.collect();
-    sorted.into_iter().collect()
-}
-
-fn missing_base() -> Failure {
-    Failure::new(
-        "E_INTERNAL",
-        Exit::Internal,
-        "run",
-        "no dense model for a dense network",
-        "one that was trained",
-        "report this as a bug",
-    )
 }
 
 /// The stages of one run.
@@ -172,6 +114,45 @@ struct Line<'a, A: Architecture> {
 }
 
 impl<A: Architecture> Line<'_, A> {
+    /// Makes every stage of the recipe, or finds it made, and measures it.
+    fn rows(&self) -> Result<Report, Failure> {
+        let recipe = &self.shop.world.recipe;
+        let mut report = Report::new(report::about(self.shop.world));
+        let base = if recipe.network.iter().any(needs_training) {
+            Some(self.stage(BASE, |work| self.shop.train(work, &early_epochs(recipe)))?)
+        } else {
+            None
+        };
+        for network in &recipe.network {
+            let name = &network.name;
+            let original = match &network.pruning {
+                None => base.clone().ok_or_else(missing_base)?,
+                Some(pruning) => {
+                    let made = self.stage(&format!("{name}/{ORIGINAL}"), |work| {
+                        let base = base.as_ref().filter(|_| pruning.at == PruneAt::Trained);
+                        self.shop.prune(work, name, pruning, base)
+                    });
+                    let planned = || self.shop.planned_original(pruning);
+                    let Some(original) = self.or_diverged(&mut report, name, made, planned)? else {
+                        tracing::warn!(network = name, "diverged: no method has anything to start from");
+                        continue;
+                    };
+                    original
+                }
+            };
+            self.judge(&mut report, name, &original)?;
+            for method in &recipe.method {
+                let stage = format!("{name}/{}", method.label());
+                let made = self.stage(&stage, |work| self.shop.forget(work, name, method, &original));
+                let planned = || self.shop.planned(method, &original);
+                if let Some(result) = self.or_diverged(&mut report, name, made, planned)? {
+                    self.judge(&mut report, name, &result)?;
+                }
+            }
+        }
+        Ok(report)
+    }
+
     /// The stage `name`: read back when it is committed, made and committed when it is not.
     fn stage(
         &self,
@@ -244,4 +225,29 @@ impl<A: Architecture> Line<'_, A> {
         };
         report::push(report, self.shop.world, Some(network), &trained.record, evaluation)
     }
+}
+
+fn needs_training(network: &NetworkConfig) -> bool {
+    network.pruning.as_ref().is_none_or(|pruning| pruning.at == PruneAt::Trained)
+}
+
+/// The epochs that some network rewinds to.
+pub(crate) fn early_epochs(recipe: &Recipe) -> Vec<u64> {
+    let epochs = recipe.network.iter().filter_map(|network| match network.pruning.as_ref()?.rewind {
+        Rewind::Epoch(epoch) => Some(epoch),
+        _ => None,
+    });
+    let sorted: std::collections::BTreeSet<u64> = epochs.collect();
+    sorted.into_iter().collect()
+}
+
+fn missing_base() -> Failure {
+    Failure::new(
+        "E_INTERNAL",
+        Exit::Internal,
+        "run",
+        "no dense model for a dense network",
+        "one that was trained",
+        "report this as a bug",
+    )
 }
