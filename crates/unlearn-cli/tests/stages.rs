@@ -92,6 +92,18 @@ fn a_method_that_diverges_is_a_row_and_the_others_go_on() {
 }
 
 #[test]
+fn a_single_method_that_diverges_is_named() {
+    let tool = Tool::new();
+    let recipe = tool.file("tiny.toml", TINY);
+    let (dense, out) = (tool.path("dense"), tool.path("out"));
+    run(&tool, 0, &["train", &recipe, "--out", &dense]);
+    let rate = "method.finetune.learning_rate=1e30";
+    let line = ["forget", &recipe, "--model", &dense, "--method", "finetune", "--out", &out, "--set", rate];
+    let told = run(&tool, 6, &line);
+    assert!(told.starts_with("error[E_DIVERGED] forget: finetune: step"), "{told}");
+}
+
+#[test]
 fn every_switch_that_follows_published_code_is_told() {
     let tool = Tool::new();
     let text = TINY

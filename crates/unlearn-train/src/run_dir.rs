@@ -83,6 +83,33 @@ pub fn occupant(path: &Path) -> Result<Occupant, TrainError> {
     }
 }
 
+/// Fails when a process is at work in the run directory `path`; changes nothing there.
+///
+/// # Errors
+/// [`TrainError::Locked`].
+pub fn check_free(path: &Path) -> Result<(), TrainError> {
+    let lock = path.join(LOCK);
+    // A pipe of that name would be waited for.
+    if !fs::symlink_metadata(&lock).is_ok_and(|about| about.is_file()) {
+        return Ok(());
+    }
+    let Ok(file) = File::open(lock) else { return Ok(()) };
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Err(held(path, &file)),
+        _ => Ok(()),
+    }
+}
+
+/// The refusal, with what the lock file says of its holder: a courtesy, because it may be being written
+/// just now.
+fn held(path: &Path, lock: &File) -> TrainError {
+    let mut text = String::new();
+    let _ = lock.take(200).read_to_string(&mut text);
+    let line = text.lines().next().unwrap_or("unknown");
+    let holder = line.strip_prefix(MARK).unwrap_or(line).to_owned();
+    TrainError::Locked { path: path.to_owned(), holder }
+}
+
 /// The file that says what the run is.
 const CONFIG: &str = "config.json";
 
@@ -122,14 +149,7 @@ impl RunDir {
             .map_err(io(&file))?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // What it says is a courtesy; it may be being written just now.
-                let _ = lock.read_to_string(&mut holder);
-                let line = holder.lines().next().unwrap_or("unknown");
-                let holder = line.strip_prefix(MARK).unwrap_or(line).to_owned();
-                return Err(TrainError::Locked { path: path.to_owned(), holder });
-            }
+            Err(TryLockError::WouldBlock) => return Err(held(path, &lock)),
             Err(TryLockError::Error(source)) => return Err(io(&file)(source)),
         }
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());

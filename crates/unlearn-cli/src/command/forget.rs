@@ -8,7 +8,7 @@ use unlearn::models::{Architecture, ArchitectureVisitor};
 
 use super::world;
 use crate::args::{DeviceArgs, PlaceArgs, RecipeArgs};
-use crate::error::Failure;
+use crate::error::{Exit, Failure};
 use crate::output;
 use crate::progress::Teller;
 use crate::recipe::{MethodConfig, Recipe};
@@ -87,6 +87,12 @@ impl ArchitectureVisitor for Forget<'_> {
         }
         let mut single = Single::new(self.job, &shop);
         single.from(Some(&original))?;
-        single.make(|work| shop.forget(work, "forget:", self.method, &original))
+        single.make(|work| {
+            let result = shop.forget(work, "forget:", self.method, &original);
+            result.map_err(|failure| match failure.exit {
+                Exit::Diverged => failure.within(self.method.label()),
+                _ => failure,
+            })
+        })
     }
 }

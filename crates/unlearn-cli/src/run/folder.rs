@@ -11,14 +11,13 @@
 //!   results.json  results.csv  results.md
 //! ```
 
-use std::fs::{self, File, TryLockError};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use unlearn::train::TrainError;
 use unlearn::train::commit::{self, Commit, Pending};
-use unlearn::train::run_dir::{Occupant, RunDir, occupant};
+use unlearn::train::run_dir::{Occupant, RunDir, check_free, occupant};
 
 use crate::error::{Exit, Failure};
 
@@ -48,7 +47,7 @@ impl Place {
         if entries == 0 {
             return check_writable(path);
         }
-        self.check_lock()?;
+        check_free(path)?;
         let there = occupant(path)?;
         if !self.resume {
             let ours = there == Occupant::Run;
@@ -66,22 +65,6 @@ impl Place {
             Occupant::Other(got) => Err(unusable(path, got, "the folder of a run")),
             Occupant::Nothing | Occupant::Run => check_writable(path),
         }
-    }
-
-    fn check_lock(&self) -> Result<(), Failure> {
-        let lock = self.out.join("LOCK");
-        // A pipe of that name would be waited for.
-        if !fs::symlink_metadata(&lock).is_ok_and(|about| about.is_file()) {
-            return Ok(());
-        }
-        let Ok(mut lock) = File::open(lock) else { return Ok(()) };
-        let Err(TryLockError::WouldBlock) = lock.try_lock_shared() else { return Ok(()) };
-        let mut holder = String::new();
-        // A courtesy for the message; it may be being written just now.
-        let _ = lock.by_ref().take(200).read_to_string(&mut holder);
-        let line = holder.lines().next().unwrap_or("unknown");
-        let holder = line.strip_prefix("unlearn run directory, ").unwrap_or(line).to_owned();
-        Err(TrainError::Locked { path: self.out.clone(), holder }.into())
     }
 }
 
