@@ -83,6 +83,7 @@ impl Observer for Progress {
     fn on_event(&mut self, event: &Event) {
         match event {
             Event::Started { step, steps, .. } => {
+                self.stop.enter_training();
                 self.bar.set_length(*steps);
                 self.bar.set_position(*step);
                 self.bar.reset_eta();
@@ -110,7 +111,10 @@ impl Observer for Progress {
                 }
                 self.bar.set_position(*done as u64);
             }
-            Event::Finished { .. } => self.bar.finish_and_clear(),
+            Event::Finished { .. } => {
+                self.stop.leave_training();
+                self.bar.finish_and_clear();
+            }
             _ => {}
         }
     }
@@ -122,6 +126,7 @@ impl Observer for Progress {
 
 impl Drop for Progress {
     fn drop(&mut self) {
+        self.stop.leave_training();
         self.bar.finish_and_clear();
     }
 }

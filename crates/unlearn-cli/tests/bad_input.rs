@@ -51,6 +51,31 @@ fn there_are_enough_of_them_and_each_code_is_documented() {
     }
 }
 
+/// Every code that stands in the sources, not only those that the table of bad inputs reaches.
+#[test]
+fn every_code_is_documented() {
+    let root = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+    let docs = std::fs::read_to_string(root.join("docs/errors.md")).unwrap();
+    let mut folders = vec![root.join("crates")];
+    let mut codes = std::collections::BTreeSet::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|e| e == "rs") {
+                let text = std::fs::read_to_string(path).unwrap();
+                let words = text.split('"').filter(|word| word.starts_with("E_") && !word.ends_with('_'));
+                let plain = |word: &&str| word.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
+                codes.extend(words.filter(plain).map(str::to_owned));
+            }
+        }
+    }
+    assert!(codes.len() > 50, "{codes:?}");
+    let missing: Vec<_> = codes.iter().filter(|code| !docs.contains(&format!("`{code}`"))).collect();
+    assert!(missing.is_empty(), "docs/errors.md does not list {missing:?}");
+}
+
 fn check(cases: Vec<Case>) {
     for case in cases {
         let tool = Tool::new();

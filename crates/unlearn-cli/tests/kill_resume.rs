@@ -62,14 +62,9 @@ fn sigterm_finishes_the_step_and_ends_with_75() {
     let out = tool.path("out");
     let line = ["run", &recipe, "--out", &out, "--set", "network=[{name=\"dense\"}]", "--resume"];
     let child = start(&tool, &line);
-    let folder = tool.root().join("out/work/base/fit");
-    let began = Instant::now();
-    while !folder.exists() {
-        assert!(began.elapsed() < Duration::from_mins(1), "the run did not begin");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    let sent = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
+    // The first checkpoint: training is under way.
+    wait_for(&tool.root().join("out/work/base/fit/ckpt"));
+    terminate(&child);
     let ended = child.wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(75), "{told}");
@@ -77,42 +72,64 @@ fn sigterm_finishes_the_step_and_ends_with_75() {
     assert!(!tool.root().join("out/results.json").exists());
 }
 
-/// Work without steps is stopped between batches, and the same command starts it over.
 #[test]
-fn sigterm_ends_a_curvature_estimate_with_75() {
+fn methods_without_steps_end_at_once_and_what_was_done_before_stays() {
     let tool = Tool::new();
-    let large = TINY.replacen("train_per_class = 6", "train_per_class = 200", 1).replacen(
-        "epochs = 2",
-        "epochs = 1",
-        1,
-    );
-    let recipe = tool.file("recipe.toml", large);
-    let (base, out) = (tool.path("base"), tool.path("out"));
-    let trained = tool.run(&["train", &recipe, "--out", &base, "--quiet"]);
-    assert_eq!(trained.code, 0, "{}", trained.stderr);
-    // One sample and one class at a time over 1,800 pictures: far longer than the wait below.
-    let slow = "method=[{name=\"fisher\", engine=\"autodiff\"}]";
-    let line = ["forget", &recipe, "--set", slow, "--model", &base, "--method", "fisher", "--out", &out];
+    let text = TINY
+        .replacen("name = \"finetune\"\nepochs = 1", "name = \"fisher\"", 1)
+        .replacen("train_per_class = 6", "train_per_class = 300", 1)
+        .replacen("epochs = 2", "epochs = 1", 1);
+    let recipe = tool.file("recipe.toml", text);
+    let out = tool.path("out");
+    let line = ["run", &recipe, "--out", &out, "--set", "network=[{name=\"dense\"}]"];
     let child = start(&tool, &line);
+    wait_for(&tool.root().join("out/work/dense/fisher"));
+    terminate(&child);
     let began = Instant::now();
-    while !tool.root().join("out").exists() {
-        assert!(began.elapsed() < Duration::from_mins(1), "the run did not begin");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    std::thread::sleep(Duration::from_millis(300));
-    let sent = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
     let ended = child.wait_with_output().unwrap();
     let told = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(75), "{told}");
-    assert!(told.contains("error[E_INTERRUPTED]") && told.contains("Fisher diagonal"), "{told}");
-    assert!(!tool.root().join("out/model.safetensors").exists());
+    assert!(began.elapsed() < Duration::from_secs(5), "it took {:?}", began.elapsed());
+    assert!(told.contains("error[E_INTERRUPTED]") && told.contains("--resume"), "{told}");
+    assert!(tool.root().join("out/dense/retrain/COMMIT.json").is_file());
+    assert!(!tool.root().join("out/dense/fisher").exists());
+    assert!(!tool.root().join("out/results.json").exists());
+}
 
-    let quick = "method=[{name=\"fisher\", samples=8}]";
-    let again = tool.path("again");
-    let line = ["forget", &recipe, "--set", quick, "--model", &base, "--method", "fisher", "--out", &again];
-    let done = tool.run(&line);
-    assert_eq!(done.code, 0, "{}", done.stderr);
+#[test]
+fn nobody_is_told_to_resume_what_keeps_nothing() {
+    let tool = Tool::new();
+    let scratch = tool.root().join("scratch");
+    fs::create_dir(&scratch).unwrap();
+    let mut command = tool.command(&["demo", "--quick", "--set", "training.epochs=2000"]);
+    command.env("TMPDIR", &scratch).stdout(Stdio::null()).stderr(Stdio::piped());
+    let child = command.spawn().unwrap();
+    let began = Instant::now();
+    // Its folder is there: the handlers are too.
+    while fs::read_dir(&scratch).unwrap().count() == 0 {
+        assert!(began.elapsed() < Duration::from_mins(1), "the demo did not begin");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(300));
+    terminate(&child);
+    let ended = child.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(75), "{told}");
+    assert!(told.contains("E_INTERRUPTED") && !told.contains("--resume"), "{told}");
+    assert_eq!(fs::read_dir(&scratch).unwrap().count(), 0, "models of the demo were left");
+}
+
+fn terminate(child: &Child) {
+    let sent = std::process::Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(sent.success());
+}
+
+fn wait_for(path: &Path) {
+    let began = Instant::now();
+    while !path.exists() {
+        assert!(began.elapsed() < Duration::from_mins(1), "the run did not begin");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Long enough to be hit, with every kind of stage.

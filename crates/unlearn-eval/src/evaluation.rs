@@ -6,7 +6,7 @@ use unlearn_models::Classifier;
 
 use crate::EvalError;
 use crate::accuracy::{Accuracy, ClassAccuracy, per_class};
-use crate::attack::{Feature, MembershipInference, ModifiedEntropy, membership_inference};
+use crate::attack::{ByFeature, Feature, MembershipInference, ModifiedEntropy, membership_inference};
 use crate::metric::Metric;
 use crate::predict::{Predictions, predict};
 
@@ -206,6 +206,12 @@ pub fn evaluate<M: Classifier>(
     Evaluation::of(&tables, config)
 }
 
+const UA: &str = "UA: 100 − top-1 accuracy on the forget set, in per cent";
+const RA: &str = "RA: top-1 accuracy on the retain set, in per cent";
+const TA: &str = "TA: top-1 accuracy on the test set, in per cent";
+const TA_FULL: &str = "top-1 accuracy on the whole test set, in per cent";
+const VALIDATION: &str = "top-1 accuracy on the validation samples, all classes, in per cent";
+
 impl Evaluation {
     /// Measures a model by its answers; a pure function of them.
     ///
@@ -214,7 +220,7 @@ impl Evaluation {
     pub fn of(tables: &Tables, config: &EvalConfig) -> Result<Self, EvalError> {
         config.validate()?;
         let (test_definition, test_empty) = match tables.forgotten_class {
-            None => ("TA: top-1 accuracy on the test set, in per cent".to_owned(), "the test set is empty"),
+            None => (TA.to_owned(), "the test set is empty"),
             Some(class) => (
                 format!(
                     "TA: top-1 accuracy on the test samples that are not of the forgotten class {class}, in per cent"
@@ -224,23 +230,41 @@ impl Evaluation {
         };
         Ok(Self {
             schema: EVALUATION_SCHEMA,
-            unlearning_accuracy: Accuracy::of(&tables.forget).error_metric(
-                "UA: 100 − top-1 accuracy on the forget set, in per cent",
-                "the forget set is empty",
-            ),
-            retain_accuracy: Accuracy::of(&tables.retain)
-                .metric("RA: top-1 accuracy on the retain set, in per cent", "the retain set is empty"),
+            unlearning_accuracy: Accuracy::of(&tables.forget).error_metric(UA, "the forget set is empty"),
+            retain_accuracy: Accuracy::of(&tables.retain).metric(RA, "the retain set is empty"),
             test_accuracy: Accuracy::of(&tables.counted_test()).metric(&test_definition, test_empty),
-            test_accuracy_full: Accuracy::of(&tables.test)
-                .metric("top-1 accuracy on the whole test set, in per cent", "the test set is empty"),
-            validation_accuracy: Accuracy::of(&tables.validation).metric(
-                "top-1 accuracy on the validation samples, all classes, in per cent",
-                "the split has no validation samples",
-            ),
+            test_accuracy_full: Accuracy::of(&tables.test).metric(TA_FULL, "the test set is empty"),
+            validation_accuracy: Accuracy::of(&tables.validation)
+                .metric(VALIDATION, "the split has no validation samples"),
             test_by_class: per_class(&tables.test, &tables.class_names),
             membership: membership_inference(tables, config)?,
             reference: config.reference_switches(),
         })
+    }
+
+    /// What stands in the place of a measurement that cannot be made: every number absent, because of
+    /// `reason`.
+    pub fn absent(reason: &str, config: &EvalConfig) -> Self {
+        let absent = |definition: &str| Metric::absent(reason, definition);
+        let by_feature = |what: &str| {
+            ByFeature::each(|feature| absent(&format!("{what}, attack on {}", feature.describe())))
+        };
+        Self {
+            schema: EVALUATION_SCHEMA,
+            unlearning_accuracy: absent(UA),
+            retain_accuracy: absent(RA),
+            test_accuracy: absent(TA),
+            test_accuracy_full: absent(TA_FULL),
+            validation_accuracy: absent(VALIDATION),
+            test_by_class: Vec::new(),
+            membership: MembershipInference {
+                forget_efficacy: by_feature("forget efficacy"),
+                training_privacy: by_feature("training privacy"),
+                forget_test_auc: absent("AUC of confidence, forget against test samples"),
+                notes: Vec::new(),
+            },
+            reference: config.reference_switches(),
+        }
     }
 
     /// The number that papers call "MIA": forget efficacy of the attack on confidence, in per cent.

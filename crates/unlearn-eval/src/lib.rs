@@ -28,4 +28,4 @@ pub use evaluation::{AttackSamples, EvalConfig, Evaluation, EvaluationData, Tabl
 pub use gap::Gap;
 pub use metric::Metric;
 pub use predict::{Predictions, predict};
-pub use report::{Network, Report, Row};
+pub use report::{Network, Report, Row, State};

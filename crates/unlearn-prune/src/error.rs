@@ -45,6 +45,18 @@ pub enum PruneError {
         /// How many other layers would be emptied too.
         others: usize,
     },
+    /// Nothing would be left of the network.
+    #[error(
+        "{rounds} prunings at rate {rate} leave none of the {total} prunable weights; lower the rate or the number of rounds"
+    )]
+    NothingLeft {
+        /// Prunable weights before the first of them.
+        total: usize,
+        /// The share that each removes.
+        rate: f64,
+        /// How many there are.
+        rounds: u32,
+    },
     /// A score is not a number or infinite, so that there is no ranking.
     #[error("{count} scores of `{path}` are not finite; {mend}")]
     NonFinite {
@@ -174,6 +186,7 @@ impl PruneError {
             Self::Rate { .. } => "E_RATE",
             Self::Config { .. } => "E_CONFIG",
             Self::LayerEmpty { .. } => "E_PRUNE_LAYER_EMPTY",
+            Self::NothingLeft { .. } => "E_PRUNE_ALL",
             Self::NonFinite { .. } => "E_SCORE_NONFINITE",
             Self::ScoreShape { .. } => "E_SCORE_SHAPE",
             Self::NothingPrunable { .. } | Self::Pattern { .. } => "E_PRUNABLE",

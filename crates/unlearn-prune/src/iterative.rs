@@ -8,16 +8,17 @@
 //! `rounds` counts the prunings: n of them, n + 1 trainings, and nothing is pruned after the last.
 //! The share of weights left after round n is (1 − rate)ⁿ, up to rounding.
 
-use std::io::ErrorKind;
-use std::path::{Path, PathBuf};
+mod directory;
+
+use std::collections::BTreeMap;
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use unlearn_data::Loader;
 use unlearn_models::Classifier;
-use unlearn_train::{CheckpointConfig, EpochRecord, FitConfig, Objective, Observer, fit, fit_in};
+use unlearn_train::{EpochRecord, FitConfig, Objective, Observer, fit, fit_in};
 
-use crate::mask_file::write_whole;
+use self::directory::{claim, keep_mask};
 use crate::{MaskSet, PruneConfig, PruneError, Rewind, Score, SparsityReport, one_shot};
 
 /// How rounds of pruning and training go.
@@ -160,6 +161,18 @@ pub struct RoundRecord {
     pub seconds: f64,
 }
 
+/// A network before its first pruning, on a plain device.
+#[derive(Debug, Clone)]
+pub struct Start<M> {
+    /// Before its first training step; [`Rewind::Init`] goes back to it.
+    pub init: M,
+    /// What the first pruning looks at: the trained network, or `init` again where a network is pruned
+    /// before any training.
+    pub model: M,
+    /// After K epochs of training; [`Rewind::Epoch`] goes back to it.
+    pub early: Option<M>,
+}
+
 /// Trains, prunes, rewinds, and trains again, `config.rounds` times; gives one [`Round`] a training.
 ///
 /// In a directory each round is a run directory of [`fit_in`] (`round-00`, `round-01`, …) with the
@@ -181,117 +194,91 @@ pub fn iterative<M: Classifier>(
     }
     // `valid` is a deep copy: clones share the statistics of their batch norms.
     let init = model.valid();
+    let mask = run.mask.cloned().unwrap_or_default();
+    let (dense, snapshots) = train(0, init.valid(), mask, run, &config.dense(), observer)?;
+    let early = match config.rewind {
+        Rewind::Epoch(k) => snapshots.get(&k).map(M::valid),
+        _ => None,
+    };
+    let start = Start { init, model: dense.model.valid(), early };
+    let mut rounds = vec![dense];
+    rounds.extend(prune_rounds(&start, run, config, observer)?);
+    Ok(rounds)
+}
+
+/// [`iterative`] without its first training, which was done elsewhere: prunes what is in `start`,
+/// rewinds and trains, `config.rounds` times; gives the rounds from 1 on. A mask in `run` is that of
+/// `start`: what it removed stays removed.
+///
+/// # Errors
+/// As [`iterative`]; [`PruneError::Config`] for a rewind to an epoch without the early weights.
+pub fn iterative_from<M: Classifier>(
+    start: &Start<M>,
+    run: &IterativeRun<'_, M>,
+    config: &IterativeConfig,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Round<M>>, PruneError> {
+    config.validate()?;
+    if let Some(directory) = run.directory {
+        claim(directory, config)?;
+    }
+    prune_rounds(start, run, config, observer)
+}
+
+fn prune_rounds<M: Classifier>(
+    start: &Start<M>,
+    run: &IterativeRun<'_, M>,
+    config: &IterativeConfig,
+    observer: &mut dyn Observer,
+) -> Result<Vec<Round<M>>, PruneError> {
+    config.prune.check(&start.model, config.rounds, run.mask)?;
     let mut mask = run.mask.cloned().unwrap_or_default();
-    let mut rounds: Vec<Round<M>> = Vec::with_capacity(config.rounds as usize + 1);
-    let mut early: Option<M> = None;
-    let mut start = init.valid();
-    for round in 0..=config.rounds {
-        let fit_config = if round == 0 { config.dense() } else { config.after_pruning() };
-        let constraint = mask.constraint(&start)?;
-        let (loader, objective) = (run.loader, run.objective);
-        let done = match run.directory.map(|d| d.join(format!("round-{round:02}"))) {
-            Some(folder) => fit_in(&folder, start, loader, objective, &constraint, &fit_config, observer)?,
-            None => fit(start, loader, objective, &constraint, &fit_config, observer)?,
-        };
-        if round == 0
-            && let Rewind::Epoch(k) = config.rewind
-        {
-            early = done.snapshots.get(&k).map(M::valid);
+    let mut rounds: Vec<Round<M>> = Vec::with_capacity(config.rounds as usize);
+    for number in 1..=config.rounds {
+        let trained = rounds.last().map_or(&start.model, |round| &round.model);
+        mask = one_shot(trained, run.score, &config.prune, Some(&mask))?;
+        tracing::info!(round = number, sparsity = mask.sparsity(), "pruned");
+        if let Some(directory) = run.directory {
+            keep_mask(&directory.join(format!("mask-{number:02}.safetensors")), &mask)?;
         }
-        let record = RoundRecord {
-            round,
-            sparsity: mask.report(),
-            mask: mask.fingerprint(),
-            steps: done.steps,
-            history: done.history,
-            seconds: done.seconds,
+        let from = match config.rewind {
+            Rewind::Init => &start.init,
+            Rewind::Final => trained,
+            Rewind::Epoch(epoch) => start.early.as_ref().ok_or_else(|| PruneError::Config {
+                field: "rewind",
+                got: format!("{} without the weights of epoch {epoch}", config.rewind),
+                expected: "early weights to rewind to".into(),
+                mend: "give the weights after that epoch, or rewind to init or final".into(),
+            })?,
         };
-        let trained = done.model;
-        start = match config.rewind {
-            Rewind::Init => init.valid(),
-            Rewind::Epoch(_) => early.as_ref().unwrap_or(&trained).valid(),
-            Rewind::Final => trained.valid(),
-        };
-        let pruned = if round < config.rounds {
-            let pruned = one_shot(&trained, run.score, &config.prune, Some(&mask))?;
-            if let Some(directory) = run.directory {
-                keep_mask(&directory.join(format!("mask-{:02}.safetensors", round + 1)), &pruned)?;
-            }
-            pruned
-        } else {
-            MaskSet::new()
-        };
-        rounds.push(Round { record, mask: std::mem::replace(&mut mask, pruned), model: trained });
+        let (round, _) = train(number, from.valid(), mask.clone(), run, &config.after_pruning(), observer)?;
+        rounds.push(round);
     }
     Ok(rounds)
 }
 
-/// Writes the mask of a round, or checks that a resumed run has come to the same one.
-fn keep_mask(path: &Path, mask: &MaskSet) -> Result<(), PruneError> {
-    if !path.exists() {
-        return mask.save(path);
-    }
-    let stored = MaskSet::load(path)?;
-    if stored == *mask {
-        return Ok(());
-    }
-    Err(other_run(path.to_owned(), stored.fingerprint(), mask.fingerprint()))
-}
-
-/// Makes the directory this run's own, or checks that it is.
-fn claim(directory: &Path, config: &IterativeConfig) -> Result<(), PruneError> {
-    let path = directory.join("iterative.json");
-    let io = |reason: String| PruneError::Io { path: path.clone(), reason };
-    let mut config = config.clone();
-    // How often a run saves changes no result.
-    config.fit.checkpoint = CheckpointConfig::default();
-    if let Some(fit) = &mut config.retrain {
-        fit.checkpoint = CheckpointConfig::default();
-    }
-    let wanted = serde_json::to_value(&config).map_err(|e| io(e.to_string()))?;
-    match std::fs::read_to_string(&path) {
-        Ok(text) => {
-            let stored: Value = serde_json::from_str(&text)
-                .map_err(|e| other_run(path.clone(), e.to_string(), "the settings of a run".into()))?;
-            let mut differ = Vec::new();
-            differences("", &stored, &wanted, &mut differ);
-            match differ.first() {
-                None => Ok(()),
-                Some((field, got, expected)) => {
-                    Err(other_run(path, format!("{field} = {got}"), format!("{expected}, as asked for now")))
-                }
-            }
-        }
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            std::fs::create_dir_all(directory).map_err(|e| io(e.to_string()))?;
-            let text = serde_json::to_string_pretty(&wanted).map_err(|e| io(e.to_string()))?;
-            write_whole(&path, text.as_bytes())
-        }
-        Err(e) => Err(io(e.to_string())),
-    }
-}
-
-/// The fields at which two settings differ.
-fn differences<'a>(at: &str, a: &'a Value, b: &'a Value, found: &mut Vec<(String, &'a Value, &'a Value)>) {
-    match (a, b) {
-        (Value::Object(x), Value::Object(y)) => {
-            for key in x.keys().chain(y.keys().filter(|key| !x.contains_key(*key))) {
-                let of = |map: &'a Map<String, Value>| map.get(key).unwrap_or(&Value::Null);
-                let dot = if at.is_empty() { "" } else { "." };
-                differences(&format!("{at}{dot}{key}"), of(x), of(y), found);
-            }
-        }
-        _ if a == b => {}
-        _ => found.push((at.to_owned(), a, b)),
-    }
-}
-
-fn other_run(path: PathBuf, got: String, expected: String) -> PruneError {
-    PruneError::OtherRun {
-        path,
-        got,
-        expected,
-        mend: "The directory belongs to another run: choose another one, or the settings it was begun with"
-            .into(),
-    }
+/// Trains one round under its mask; gives the snapshots too.
+fn train<M: Classifier>(
+    number: u32,
+    start: M,
+    mask: MaskSet,
+    run: &IterativeRun<'_, M>,
+    config: &FitConfig,
+    observer: &mut dyn Observer,
+) -> Result<(Round<M>, BTreeMap<u64, M>), PruneError> {
+    let constraint = mask.constraint(&start)?;
+    let (loader, objective) = (run.loader, run.objective);
+    let done = match run.directory.map(|d| d.join(format!("round-{number:02}"))) {
+        Some(folder) => fit_in(&folder, start, loader, objective, &constraint, config, observer)?,
+        None => fit(start, loader, objective, &constraint, config, observer)?,
+    };
+    let record = RoundRecord {
+        round: number,
+        sparsity: mask.report(),
+        mask: mask.fingerprint(),
+        steps: done.steps,
+        history: done.history,
+        seconds: done.seconds,
+    };
+    Ok((Round { record, mask, model: done.model }, done.snapshots))
 }

@@ -42,7 +42,9 @@ mod tests;
 
 pub use constraint::MaskConstraint;
 pub use error::PruneError;
-pub use iterative::{IterativeConfig, IterativeRun, RetrainLength, Round, RoundRecord, iterative};
+pub use iterative::{
+    IterativeConfig, IterativeRun, RetrainLength, Round, RoundRecord, Start, iterative, iterative_from,
+};
 pub use mask::{Mask, MaskSet};
 pub use one_shot::{PruneConfig, one_shot};
 pub use prunable::{Prunable, PrunableRule};

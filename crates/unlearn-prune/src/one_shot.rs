@@ -1,10 +1,11 @@
 //! Pruning in one go (OMP, and every score that needs no training).
 
 use serde::{Deserialize, Serialize};
+use unlearn_curvature::ParamInfo;
 use unlearn_models::Classifier;
 
 use crate::select::{Target, prune_lowest};
-use crate::{EmptyLayers, MaskSet, Prunable, PruneError, Scope, Score};
+use crate::{EmptyLayers, Mask, MaskSet, Prunable, PruneError, Scope, Score};
 
 /// How much is pruned, where, and what is ranked against what.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -42,6 +43,44 @@ impl PruneConfig {
     pub fn validate(&self) -> Result<(), PruneError> {
         if self.rate > 0.0 && self.rate < 1.0 { Ok(()) } else { Err(PruneError::Rate { got: self.rate }) }
     }
+
+    /// Checks what can be known of `rounds` prunings of `model` before any training or scoring: rate,
+    /// rule and patterns, and that at least one weight is left. `mask` says what is pruned already.
+    ///
+    /// # Errors
+    /// Those of [`validate`](Self::validate) and [`Prunable::select`];
+    /// [`PruneError::NothingLeft`].
+    pub fn check<M: Classifier>(
+        &self,
+        model: &M,
+        rounds: u32,
+        mask: Option<&MaskSet>,
+    ) -> Result<(), PruneError> {
+        self.validate()?;
+        let now = |parameter: &ParamInfo| {
+            let mask = mask.and_then(|mask| mask.get(&parameter.path));
+            mask.map_or_else(|| parameter.shape.iter().product(), Mask::kept)
+        };
+        let layers: Vec<usize> = self.prunable.select(model)?.iter().map(now).collect();
+        let total = layers.iter().sum();
+        let left = match self.scope {
+            Scope::Global => self.left(total, rounds),
+            Scope::PerLayer => layers.iter().map(|n| self.left(*n, rounds)).sum(),
+        };
+        if left == 0 { Err(PruneError::NothingLeft { total, rate: self.rate, rounds }) } else { Ok(()) }
+    }
+
+    /// How many of `n` weights that are ranked together are left after so many prunings.
+    fn left(&self, mut n: usize, rounds: u32) -> usize {
+        for _ in 0..rounds {
+            let gone = Target { rate: self.rate, part: 1, parts: 1 }.gone(n);
+            if gone == 0 {
+                break;
+            }
+            n -= gone;
+        }
+        n
+    }
 }
 
 /// Removes the weights with the lowest scores.
@@ -59,7 +98,8 @@ impl PruneConfig {
 /// # Errors
 /// [`PruneError::Rate`]; what [`Prunable::select`] and [`MaskSet::check`] say;
 /// [`PruneError::NonFinite`] for a score without an order; [`PruneError::LayerEmpty`] unless
-/// [`EmptyLayers::Allow`] is chosen; and what the score itself reports.
+/// [`EmptyLayers::Allow`] is chosen, and [`PruneError::NothingLeft`] even then when all layers would
+/// be empty; and what the score itself reports.
 pub fn one_shot<M: Classifier>(
     model: &M,
     score: &dyn Score<M>,
@@ -68,6 +108,9 @@ pub fn one_shot<M: Classifier>(
 ) -> Result<MaskSet, PruneError> {
     config.validate()?;
     let prunable = config.prunable.select(model)?;
+    if config.empty_layers == EmptyLayers::Allow {
+        config.check(model, 1, mask)?;
+    }
     let mut start = mask.cloned().unwrap_or_default();
     start.check(model)?;
     for parameter in &prunable {

@@ -1,14 +1,17 @@
 //! Directories that are there whole or not at all.
 //!
 //! ```text
-//! .tmp-<random>/   file, fsync · file, fsync · COMMIT.json, fsync · folder, fsync
+//! .unlearn-tmp-<random>/   file, fsync · file, fsync · COMMIT.json, fsync · folder, fsync
 //!        └─ rename ─► name/ ─► fsync of the parent ─► read back and compared
 //! ```
 //!
-//! `COMMIT.json` holds the length and SHA-256 of every file and is written last. A kill at any
-//! moment leaves the old state or the new one, and a `.tmp-` folder at most.
+//! `COMMIT.json` holds the length and SHA-256 of every file and is written last. Under its name a
+//! directory is whole at any moment or not there. Where one is replaced (a damaged one that is made
+//! anew) the old one goes first, so that a kill in between leaves neither, and it is made once more;
+//! what a kill leaves beside it is an `.unlearn-tmp-` folder at most. Nothing is replaced that holds
+//! a file which no commit wrote.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -22,7 +25,7 @@ use crate::TrainError;
 pub const COMMIT: &str = "COMMIT.json";
 
 /// How the names of unfinished directories begin.
-pub(crate) const TEMPORARY: &str = ".tmp-";
+pub(crate) const TEMPORARY: &str = ".unlearn-tmp-";
 
 /// What is known of a committed file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,7 +61,7 @@ impl Pending {
     /// [`TrainError::Io`].
     pub fn new(parent: &Path) -> Result<Self, TrainError> {
         fs::create_dir_all(parent).map_err(io(parent))?;
-        let temporary = tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(parent).map_err(io(parent))?;
+        let temporary = temporary(0o777).tempdir_in(parent).map_err(io(parent))?;
         Ok(Self { parent: parent.to_owned(), temporary, files: BTreeMap::new() })
     }
 
@@ -74,11 +77,12 @@ impl Pending {
         Ok(())
     }
 
-    /// Puts the directory in place as `name`, instead of what may stand there, and reads it back.
+    /// Puts the directory in place as `name`, instead of an older one that may stand there, and reads
+    /// it back.
     ///
     /// # Errors
-    /// [`TrainError::Io`]; [`TrainError::RunDirectory`] when the disk gives back something else
-    /// than was written.
+    /// [`TrainError::Io`]; [`TrainError::RunDirectory`] when something stands there that was not
+    /// committed (it is left as it is), or when the disk gives back something else than was written.
     pub fn commit(self, name: &str) -> Result<Commit, TrainError> {
         let Self { parent, temporary, files } = self;
         let manifest = Manifest { format: FORMAT, files };
@@ -87,6 +91,7 @@ impl Pending {
         write_new(&path.join(COMMIT), &text)?;
         sync_directory(path)?;
         let target = parent.join(name);
+        check_replaceable(&target, &manifest)?;
         remove(&target)?;
         fs::rename(path, &target).map_err(io(&target))?;
         // Nothing is left under the temporary name to be removed.
@@ -236,6 +241,51 @@ pub fn remove_unfinished(parent: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
+/// What stands at `target` may only go when a commit wrote it: all its entries are files of its own
+/// manifest or, where that is damaged or gone, of the one that comes instead.
+fn check_replaceable(target: &Path, new: &Manifest) -> Result<(), TrainError> {
+    let refuse = |path: &Path, got: String| TrainError::RunDirectory {
+        path: path.to_owned(),
+        got,
+        expected: "what an earlier commit wrote, or nothing".into(),
+        mend: "move it elsewhere and run again; it was not touched".into(),
+    };
+    match fs::symlink_metadata(target) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(io(target)(e)),
+        Ok(about) if !about.is_dir() => return Err(refuse(target, "no folder".into())),
+        Ok(_) => {}
+    }
+    let old = Commit::open(target).ok();
+    let known: BTreeSet<&str> = old
+        .iter()
+        .flat_map(|commit| commit.manifest.files.keys())
+        .chain(new.files.keys())
+        .map(String::as_str)
+        .chain([COMMIT])
+        .collect();
+    for entry in fs::read_dir(target).map_err(io(target))? {
+        let entry = entry.map_err(io(target))?;
+        let file = entry.file_type().map_err(io(target))?.is_file();
+        if !file || !entry.file_name().to_str().is_some_and(|name| known.contains(name)) {
+            return Err(refuse(&entry.path(), "something that no commit wrote".into()));
+        }
+    }
+    Ok(())
+}
+
+/// A builder of unfinished files and folders. They get the rights that the umask leaves of `mode`,
+/// as everything else that a program makes, and not those of a private scratch file.
+fn temporary(mode: u32) -> tempfile::Builder<'static, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(TEMPORARY);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder
+}
+
 fn remove_entry(path: &Path) -> Result<(), TrainError> {
     let folder = fs::symlink_metadata(path).map_err(io(path))?.is_dir();
     if folder { fs::remove_dir_all(path) } else { fs::remove_file(path) }.map_err(io(path))
@@ -247,7 +297,7 @@ fn remove_entry(path: &Path) -> Result<(), TrainError> {
 /// [`TrainError::Io`].
 pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), TrainError> {
     let parent = path.parent().unwrap_or(Path::new("."));
-    let mut file = tempfile::Builder::new().prefix(TEMPORARY).tempfile_in(parent).map_err(io(parent))?;
+    let mut file = temporary(0o666).tempfile_in(parent).map_err(io(parent))?;
     file.write_all(content).and_then(|()| file.as_file().sync_all()).map_err(io(path))?;
     file.persist(path).map_err(|e| io(path)(e.error))?;
     sync_directory(parent)

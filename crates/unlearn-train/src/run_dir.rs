@@ -16,7 +16,102 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde_json::{Map, Value};
 
 use crate::TrainError;
-use crate::commit::{Commit, io, remove_unfinished, write_whole};
+use crate::commit::{Commit, TEMPORARY, io, remove_unfinished, write_whole};
+
+/// The name of the lock file.
+const LOCK: &str = "LOCK";
+
+/// How the line in a lock file begins: what tells it from the `LOCK` of another program.
+const MARK: &str = "unlearn run directory, ";
+
+/// What stands where a run directory is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Occupant {
+    /// Nothing, or a folder without entries.
+    Nothing,
+    /// A run directory, at work or not.
+    Run,
+    /// Something else; the words say what.
+    Other(String),
+}
+
+/// Says what stands at `path`, and changes nothing there.
+///
+/// A run directory has a `LOCK` that a [`RunDir`] wrote. Other programs have files of that name, so
+/// the name alone says nothing; an empty one counts only where nothing stands beside it, as a kill
+/// right after its making leaves it.
+///
+/// # Errors
+/// [`TrainError::Io`].
+pub fn occupant(path: &Path) -> Result<Occupant, TrainError> {
+    let entries = match fs::read_dir(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Occupant::Nothing),
+        other => other.map_err(io(path))?,
+    };
+    let (mut count, mut bound, mut others) = (0_usize, false, false);
+    for entry in entries {
+        let name = entry.map_err(io(path))?.file_name();
+        count += 1;
+        bound |= name == CONFIG;
+        others |= name != LOCK && !name.to_string_lossy().starts_with(TEMPORARY);
+    }
+    if count == 0 {
+        return Ok(Occupant::Nothing);
+    }
+    let other = |what: String| Ok(Occupant::Other(what));
+    let lock = path.join(LOCK);
+    match fs::symlink_metadata(&lock) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return other(format!("a folder with {count} entries that no run made"));
+        }
+        Err(e) => return Err(io(&lock)(e)),
+        // Opening a pipe would wait for ever, and a link leads out of the folder.
+        Ok(about) if !about.is_file() => return other("a folder whose LOCK is no regular file".into()),
+        Ok(_) => {}
+    }
+    let mut line = Vec::new();
+    File::open(&lock)
+        .and_then(|file| file.take(MARK.len() as u64).read_to_end(&mut line))
+        .map_err(io(&lock))?;
+    match line.as_slice() {
+        [] if count == 1 => Ok(Occupant::Run),
+        [] => other(format!("a folder with an empty LOCK and {} other entries", count - 1)),
+        line if line != MARK.as_bytes() => other("a folder whose LOCK no run wrote".into()),
+        // The configuration comes before everything else.
+        _ if others && !bound => other(format!("a folder with a LOCK but no {CONFIG}")),
+        _ => Ok(Occupant::Run),
+    }
+}
+
+/// Fails when a process is at work in the run directory `path`; changes nothing there.
+///
+/// # Errors
+/// [`TrainError::Locked`].
+pub fn check_free(path: &Path) -> Result<(), TrainError> {
+    let lock = path.join(LOCK);
+    // A pipe of that name would be waited for.
+    if !fs::symlink_metadata(&lock).is_ok_and(|about| about.is_file()) {
+        return Ok(());
+    }
+    let Ok(file) = File::open(lock) else { return Ok(()) };
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Err(held(path, &file)),
+        _ => Ok(()),
+    }
+}
+
+/// The refusal, with what the lock file says of its holder: a courtesy, because it may be being written
+/// just now.
+fn held(path: &Path, lock: &File) -> TrainError {
+    let mut text = String::new();
+    let _ = lock.take(200).read_to_string(&mut text);
+    let line = text.lines().next().unwrap_or("unknown");
+    let holder = line.strip_prefix(MARK).unwrap_or(line).to_owned();
+    TrainError::Locked { path: path.to_owned(), holder }
+}
+
+/// The file that says what the run is.
+const CONFIG: &str = "config.json";
 
 /// A run directory that this process holds until the value is dropped.
 #[derive(Debug)]
@@ -31,11 +126,20 @@ impl RunDir {
     /// left unfinished in it.
     ///
     /// # Errors
-    /// [`TrainError::Locked`] at once when another process is at work here, with nothing written;
-    /// [`TrainError::Io`].
+    /// [`TrainError::Locked`] at once when another process is at work here, and
+    /// [`TrainError::RunDirectory`] for a folder with entries that is no run's (see [`occupant`]), with
+    /// nothing written or removed; [`TrainError::Io`].
     pub fn open(path: &Path) -> Result<Self, TrainError> {
+        if let Occupant::Other(got) = occupant(path)? {
+            return Err(TrainError::RunDirectory {
+                path: path.to_owned(),
+                got,
+                expected: "an empty folder, or that of a run".into(),
+                mend: "choose another directory; nothing was touched".into(),
+            });
+        }
         fs::create_dir_all(path).map_err(io(path))?;
-        let file = path.join("LOCK");
+        let file = path.join(LOCK);
         let mut lock = OpenOptions::new()
             .read(true)
             .write(true)
@@ -45,19 +149,13 @@ impl RunDir {
             .map_err(io(&file))?;
         match lock.try_lock() {
             Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                let mut holder = String::new();
-                // What it says is a courtesy; it may be being written just now.
-                let _ = lock.read_to_string(&mut holder);
-                let holder = holder.lines().next().unwrap_or("unknown").to_owned();
-                return Err(TrainError::Locked { path: path.to_owned(), holder });
-            }
+            Err(TryLockError::WouldBlock) => return Err(held(path, &lock)),
             Err(TryLockError::Error(source)) => return Err(io(&file)(source)),
         }
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
-        lock.set_len(0)
-            .and_then(|()| writeln!(lock, "process {} since {since} s after 1970", std::process::id()))
-            .map_err(io(&file))?;
+        let line = format!("{MARK}process {} since {since} s after 1970\n", std::process::id());
+        // Written over the old line before the rest is cut off, so that the file is never empty again.
+        lock.write_all(line.as_bytes()).and_then(|()| lock.set_len(line.len() as u64)).map_err(io(&file))?;
         remove_unfinished(path)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
@@ -74,7 +172,7 @@ impl RunDir {
     /// [`TrainError::OtherRun`] with every key that differs; [`TrainError::RunDirectory`] when the
     /// file is no JSON; [`TrainError::Io`].
     pub fn bind(&self, identity: &Value) -> Result<(), TrainError> {
-        let path = self.path.join("config.json");
+        let path = self.path.join(CONFIG);
         let there = match fs::read(&path) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 let mut text =
@@ -183,85 +281,4 @@ fn compare(key: &str, there: &Value, asked: &Value, differences: &mut Vec<String
 }
 
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn one_process_at_a_time() {
-        let parent = tempfile::tempdir().unwrap();
-        let path = parent.path().join("run");
-        let first = RunDir::open(&path).unwrap();
-        let error = RunDir::open(&path).unwrap_err();
-        let TrainError::Locked { path: named, holder } = &error else { panic!("{error}") };
-        assert_eq!(named, &path);
-        assert!(holder.starts_with(&format!("process {} ", std::process::id())), "{holder}");
-        drop(first);
-        RunDir::open(&path).unwrap();
-    }
-
-    #[test]
-    fn opening_clears_what_was_left_unfinished() {
-        let parent = tempfile::tempdir().unwrap();
-        fs::create_dir(parent.path().join(".tmp-abc")).unwrap();
-        fs::write(parent.path().join("mine.txt"), "x").unwrap();
-        let _held = RunDir::open(parent.path()).unwrap();
-        assert!(!parent.path().join(".tmp-abc").exists());
-        assert!(parent.path().join("mine.txt").exists());
-    }
-
-    #[test]
-    fn another_configuration_is_refused_key_by_key() {
-        let parent = tempfile::tempdir().unwrap();
-        let run = RunDir::open(parent.path()).unwrap();
-        let identity = json!({"fit": {"epochs": 3, "rate": 0.1}, "data": "abc", "old": 1});
-        run.bind(&identity).unwrap();
-        run.bind(&identity).unwrap();
-        let text = fs::read_to_string(parent.path().join("config.json")).unwrap();
-        assert!(text.find("\"data\"") < text.find("\"fit\""), "keys are in order: {text}");
-        let other = json!({"fit": {"epochs": 4, "rate": 0.1}, "data": "abd", "new": true});
-        let error = run.bind(&other).unwrap_err();
-        let TrainError::OtherRun { differences, .. } = &error else { panic!("{error}") };
-        assert_eq!(
-            differences,
-            &[
-                "data is \"abc\" there, \"abd\" now",
-                "fit.epochs is 3 there, 4 now",
-                "new is null there, true now",
-                "old is 1 there, null now",
-            ]
-        );
-        fs::write(parent.path().join("config.json"), "{").unwrap();
-        let error = run.bind(&identity).unwrap_err();
-        assert!(matches!(error, TrainError::RunDirectory { .. }), "{error}");
-    }
-
-    #[test]
-    fn a_cut_last_line_of_the_log_is_dropped() {
-        let parent = tempfile::tempdir().unwrap();
-        let run = RunDir::open(parent.path()).unwrap();
-        run.log().unwrap().append(&json!({"a": 1})).unwrap();
-        let path = parent.path().join("log.jsonl");
-        for cut in ["{\"b\"", "\u{fffd}", ""] {
-            let mut file = OpenOptions::new().append(true).open(&path).unwrap();
-            file.write_all(cut.as_bytes()).unwrap();
-            run.log().unwrap().append(&json!({"c": 2})).unwrap();
-        }
-        let text = fs::read_to_string(&path).unwrap();
-        assert_eq!(text, "{\"a\":1}\n{\"c\":2}\n{\"c\":2}\n{\"c\":2}\n");
-    }
-
-    #[test]
-    fn a_place_that_cannot_be_written_is_named() {
-        let parent = tempfile::tempdir().unwrap();
-        let file = parent.path().join("file");
-        fs::write(&file, "x").unwrap();
-        for path in [file.clone(), file.join("run")] {
-            let error = RunDir::open(&path).unwrap_err();
-            let TrainError::Io { path: named, .. } = &error else { panic!("{error}") };
-            assert!(named.starts_with(&file), "{error}");
-        }
-        assert_eq!(fs::read_to_string(&file).unwrap(), "x");
-    }
-}
+mod tests;

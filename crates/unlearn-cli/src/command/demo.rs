@@ -54,17 +54,20 @@ pub(crate) fn main(arguments: &DemoArgs, teller: Teller) -> Result<(), Failure> 
     let sets: Vec<String> = quick.map(|s| (*s).to_owned()).chain(arguments.set.iter().cloned()).collect();
     let recipe = Recipe::built_in("demo.toml", RECIPE, &sets)?;
     let mut temporary = None;
+    let stop = teller.stop().clone();
     let out = if let Some(out) = &arguments.out {
         out.clone()
     } else {
         let folder = tempfile::tempdir().map_err(|e| Failure::io(&std::env::temp_dir(), &e))?;
+        stop.keep_nothing(Some(folder.path().to_owned()));
         temporary.insert(folder).path().join("demo")
     };
     let place = Place { out, resume: arguments.resume };
     place.check()?;
     let world = World::open(recipe, &arguments.device.device, teller)?;
-    let report = crate::run::execute(&world, &place)?;
-    output::print(&report.to_markdown())
+    let report = crate::run::execute(&world, &place).map_err(|failure| stop.advise(failure))?;
+    output::print(&report.to_markdown())?;
+    crate::run::report::verdict(&report)
 }
 
 #[cfg(test)]

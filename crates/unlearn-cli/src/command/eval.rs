@@ -1,6 +1,6 @@
 //! `unlearn eval RECIPE --model MODEL…`.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 use unlearn::eval::Report;
@@ -14,7 +14,7 @@ use crate::progress::Teller;
 use crate::run::folder::{Folder, Place};
 use crate::run::workshop::Workshop;
 use crate::run::world::World;
-use crate::run::{artefact, identity, report};
+use crate::run::{artefact, identity, origin, report};
 
 /// Arguments of `unlearn eval`.
 #[derive(Debug, Clone, Args)]
@@ -36,6 +36,7 @@ pub(crate) struct EvalArgs {
 
 /// Measures models and prints the table.
 pub(crate) fn main(arguments: &EvalArgs, teller: Teller) -> Result<(), Failure> {
+    teller.stop().keep_nothing(None);
     let place = arguments.out.clone().map(|out| Place { out, resume: false });
     if let Some(place) = &place {
         place.check()?;
@@ -62,12 +63,17 @@ impl ArchitectureVisitor for Eval<'_> {
         let mut models = Vec::new();
         for path in self.models {
             // All are read before the first is measured: what is wrong is found at once.
-            models.push(artefact::load::<A>(Path::new(path), self.world, shop.fresh())?);
+            let trained = artefact::load::<A>(path, self.world, shop.fresh())?;
+            origin::check_forgotten(&trained.record, self.world, path)?;
+            models.push((path, trained));
         }
         let mut report = Report::new(report::about(self.world));
-        for trained in models {
+        for (path, trained) in models {
             self.world.teller.stop().check()?;
-            report::push(&mut report, self.world, None, &trained.record, shop.evaluate(&trained.model)?)?;
+            let evaluation = shop
+                .evaluate(&trained.model)
+                .map_err(|failure| failure.within(&path.display().to_string()))?;
+            report::push(&mut report, self.world, None, &trained.record, evaluation)?;
         }
         Ok(report)
     }

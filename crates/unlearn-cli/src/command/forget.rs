@@ -8,13 +8,13 @@ use unlearn::models::{Architecture, ArchitectureVisitor};
 
 use super::world;
 use crate::args::{DeviceArgs, PlaceArgs, RecipeArgs};
-use crate::error::Failure;
+use crate::error::{Exit, Failure};
 use crate::output;
 use crate::progress::Teller;
 use crate::recipe::{MethodConfig, Recipe};
-use crate::run::artefact;
 use crate::run::single::{Job, Single};
 use crate::run::workshop::{Workshop, algorithm};
+use crate::run::{artefact, origin};
 
 /// Arguments of `unlearn forget`.
 #[derive(Debug, Clone, Args)]
@@ -81,8 +81,18 @@ impl ArchitectureVisitor for Forget<'_> {
         let world = self.job.world;
         let shop = Workshop::new(world, architecture)?;
         let original = artefact::load::<A>(self.model, world, shop.fresh())?;
+        // A second request on top of a first is legitimate; that it is one must be known.
+        if origin::check_forgotten(&original.record, world, self.model).is_err() {
+            tracing::warn!(model = %self.model.display(), "has been made to forget another set before");
+        }
         let mut single = Single::new(self.job, &shop);
         single.from(Some(&original))?;
-        single.make(|work| shop.forget(work, "forget:", self.method, &original))
+        single.make(|work| {
+            let result = shop.forget(work, "forget:", self.method, &original);
+            result.map_err(|failure| match failure.exit {
+                Exit::Diverged => failure.within(self.method.label()),
+                _ => failure,
+            })
+        })
     }
 }

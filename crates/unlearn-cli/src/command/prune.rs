@@ -21,7 +21,8 @@ use crate::run::workshop::Workshop;
 pub(crate) struct PruneArgs {
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// The trained dense model: what `unlearn train` made, or a safetensors or PyTorch checkpoint.
+    /// The trained model: what `unlearn train` made, or a safetensors or PyTorch checkpoint. Where it
+    /// is pruned already, its mask stays in force and the rate is of what is left.
     /// Not needed where the network is pruned before training (at = "init").
     #[arg(long, value_name = "PATH", required_unless_present = "untrained")]
     model: Option<PathBuf>,
@@ -105,6 +106,7 @@ impl ArchitectureVisitor for Prune<'_> {
                 Some(trained)
             }
         };
+        shop.check_pruning(self.name, self.pruning, trained.as_ref().and_then(|t| t.mask.as_ref()))?;
         let mut single = Single::new(self.job, &shop);
         single.from(trained.as_ref())?;
         single.make(|work| shop.prune(work, self.name, self.pruning, trained.as_ref()))

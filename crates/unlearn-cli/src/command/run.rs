@@ -38,5 +38,6 @@ pub(crate) fn main(arguments: &RunArgs, teller: Teller) -> Result<(), Failure> {
     place.check()?;
     let world = World::open(recipe, &arguments.device.device, teller)?;
     let report = crate::run::execute(&world, &place)?;
-    output::print(&report.to_markdown())
+    output::print(&report.to_markdown())?;
+    crate::run::report::verdict(&report)
 }

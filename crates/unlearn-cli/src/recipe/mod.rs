@@ -38,6 +38,7 @@ impl Recipe {
         for assignment in sets {
             source.set(assignment)?;
         }
+        refuse_untellable(&source)?;
         let recipe = typed(&source)?;
         refuse_ignored_keys(&source, &recipe)?;
         validate::validate(&recipe, &source)?;
@@ -57,6 +58,34 @@ impl Recipe {
             )
         })
     }
+}
+
+/// Hyperparameters pass through JSON, which has no word for some values that TOML has. They are
+/// refused here, by name, and not turned into something else on the way.
+fn refuse_untellable(source: &Source) -> Result<(), Failure> {
+    fn look(source: &Source, value: &Value, path: &str) -> Result<(), Failure> {
+        let refuse = |got: String| {
+            Err(Failure::config(
+                source.place(path),
+                got,
+                "a finite number, text, a boolean, or a list or table of these",
+                "correct the value; `unlearn methods NAME` lists what a method takes",
+            ))
+        };
+        match value {
+            Value::Float(number) if !number.is_finite() => refuse(number.to_string()),
+            Value::Datetime(date) => refuse(format!("the date {date}")),
+            Value::Array(items) => items
+                .iter()
+                .enumerate()
+                .try_for_each(|(position, item)| look(source, item, &join(path, &position.to_string()))),
+            Value::Table(table) => {
+                table.iter().try_for_each(|(key, value)| look(source, value, &join(path, key)))
+            }
+            _ => Ok(()),
+        }
+    }
+    source.table().get("method").map_or(Ok(()), |methods| look(source, methods, "method"))
 }
 
 fn typed(source: &Source) -> Result<Recipe, Failure> {

@@ -254,13 +254,25 @@ pub(crate) struct Seeds {
     pub(crate) training: Seed,
     /// Order, augmentation and noise of the methods.
     pub(crate) method: Seed,
-    /// What the evaluation draws.
-    pub(crate) evaluation: Seed,
+}
+
+impl Seeds {
+    /// Every seed with its name, which is that of the key.
+    pub(crate) fn named(&self) -> [(&'static str, Seed); 6] {
+        [
+            ("data", self.data),
+            ("split", self.split),
+            ("init", self.init),
+            ("forget", self.forget),
+            ("training", self.training),
+            ("method", self.method),
+        ]
+    }
 }
 
 impl Default for Seeds {
     fn default() -> Self {
         let one = Seed(1);
-        Self { data: one, split: one, init: one, forget: one, training: one, method: one, evaluation: one }
+        Self { data: one, split: one, init: one, forget: one, training: one, method: one }
     }
 }

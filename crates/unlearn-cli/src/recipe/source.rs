@@ -1,6 +1,8 @@
 //! A recipe as text: parsing, `--set`, and which line a key stands in.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use toml::de::{DeTable, DeValue};
@@ -21,18 +23,29 @@ impl Source {
     /// Reads a recipe file.
     pub(crate) fn read(file: &Path) -> Result<Self, Failure> {
         const LARGEST: u64 = 1 << 20;
-        let size = std::fs::metadata(file).map_err(|e| Failure::io(file, &e))?.len();
-        if size > LARGEST {
-            return Err(Failure::new(
+        let no_recipe = |got: String| {
+            Err(Failure::new(
                 "E_RECIPE",
                 Exit::Usage,
                 file.display().to_string(),
-                format!("{size} bytes"),
-                format!("a recipe of at most {LARGEST} bytes"),
-                "name the recipe file, not a data or model file",
-            ));
+                got,
+                format!("a recipe file of at most {LARGEST} bytes"),
+                "name the recipe file, not a folder, data or model file",
+            ))
+        };
+        let about = std::fs::metadata(file).map_err(|e| Failure::io(file, &e))?;
+        // A pipe would be waited for, a device may never end.
+        if !about.is_file() {
+            return no_recipe(if about.is_dir() { "a folder" } else { "a pipe or device" }.into());
         }
-        let bytes = std::fs::read(file).map_err(|e| Failure::io(file, &e))?;
+        let mut bytes = Vec::new();
+        // One byte more than may be, because a file can grow while it is read.
+        File::open(file)
+            .and_then(|opened| opened.take(LARGEST + 1).read_to_end(&mut bytes))
+            .map_err(|e| Failure::io(file, &e))?;
+        if bytes.len() as u64 > LARGEST {
+            return no_recipe(format!("{} bytes", about.len()));
+        }
         let text = String::from_utf8(bytes).map_err(|e| {
             Failure::new(
                 "E_RECIPE",

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use unlearn::data::ForgetSpec;
+use unlearn::data::{ForgetSpec, Seed, Stream};
 use unlearn::models::{Architecture, ArchitectureVisitor};
 use unlearn::prune::Rewind;
 
@@ -12,7 +12,7 @@ use super::schema::{
 };
 use super::source::Source;
 use crate::error::Failure;
-use crate::run::workshop::algorithm;
+use crate::run::workshop::{RETRAIN, algorithm};
 
 /// Checks the whole recipe; the first fault is reported with its file and line.
 pub(super) fn validate(recipe: &Recipe, source: &Source) -> Result<(), Failure> {
@@ -179,12 +179,12 @@ fn networks(check: Check<'_>, recipe: &Recipe) -> Result<(), Failure> {
     for (position, network) in networks.iter().enumerate() {
         let path = format!("network.{position}");
         check.name(&format!("{path}.name"), &network.name)?;
-        if crate::run::RESERVED.contains(&network.name.as_str()) {
+        if crate::run::RESERVED.iter().any(|name| name.eq_ignore_ascii_case(&network.name)) {
             return Err(check.fail(
                 &format!("{path}.name"),
                 format!("{:?}", network.name),
-                "a name that no folder of a run has",
-                "choose another name",
+                "a name that no file or folder of a run has",
+                &format!("choose another name than {}", crate::run::RESERVED.join(", ")),
             ));
         }
         if let Some(pruning) = &network.pruning {
@@ -212,7 +212,28 @@ fn pruning(check: Check<'_>, path: &str, recipe: &Recipe, pruning: &PruningConfi
         .map_err(|error| Failure { place: check.source.place(&format!("{path}.rate")), ..error.into() })?;
     crate::run::iterative_config(recipe, pruning)
         .validate()
-        .map_err(|error| placed(check, path, error.into()))
+        .map_err(|error| placed(check, path, error.into()))?;
+    // Width changes no name and no layer, so the narrowest net tells what rule and patterns select.
+    let narrow = recipe.model.clone().with_width(2);
+    narrow.visit(Selection { pruning }).map_err(|failure| {
+        let place = check.source.place(&format!("{path}.prunable"));
+        Failure { place, ..failure }
+    })
+}
+
+/// Looks which weights a pruning would be of.
+struct Selection<'a> {
+    pruning: &'a PruningConfig,
+}
+
+impl ArchitectureVisitor for Selection<'_> {
+    type Output = Result<(), Failure>;
+
+    fn visit<A: Architecture>(self, architecture: &A) -> Self::Output {
+        let mut rng = Seed(0).rng(Stream::Init, 0, 0);
+        let model = architecture.build(&[0.5; 3], &[0.25; 3], &crate::device::any()?, &mut rng)?;
+        Ok(self.pruning.prunable.select(&model).map(drop)?)
+    }
 }
 
 fn methods(check: Check<'_>, recipe: &Recipe) -> Result<(), Failure> {
@@ -223,6 +244,15 @@ fn methods(check: Check<'_>, recipe: &Recipe) -> Result<(), Failure> {
                 &format!("method.{position}.label"),
                 format!("{:?}", method.label()),
                 "another label: that one names something else in the run's folder",
+                "choose another label",
+            ));
+        }
+        // Gaps refer to the row of this name.
+        if method.label() == RETRAIN && method.name != RETRAIN {
+            return Err(check.fail(
+                &format!("method.{position}.label"),
+                format!("{RETRAIN:?} for {}", method.name),
+                "another label: the gaps of all rows refer to the one of this name",
                 "choose another label",
             ));
         }
@@ -246,9 +276,26 @@ impl ArchitectureVisitor for Hyperparameters<'_> {
     fn visit<A: Architecture>(self, _architecture: &A) -> Self::Output {
         algorithm::<A>(self.method).map(drop).map_err(|failure| {
             let field = failure.place.rsplit(": ").next().unwrap_or_default();
-            let key = if self.method.parameters.contains_key(field) { field } else { "name" };
+            let named = self.method.parameters.contains_key(field).then_some(field);
+            let key = named.or_else(|| self.of_wrong_form::<A>()).unwrap_or("name");
             let place = self.check.source.place(&format!("method.{}.{key}", self.position));
             Failure { place, ..failure }
         })
+    }
+}
+
+impl Hyperparameters<'_> {
+    /// The hyperparameter whose value has another form than it must: the one that is refused on its
+    /// own. A reader's message does not say which it was at.
+    fn of_wrong_form<A: Architecture>(&self) -> Option<&str> {
+        let alone = |key: &str, value: &serde_json::Value| MethodConfig {
+            parameters: serde_json::Map::from_iter([(key.to_owned(), value.clone())]),
+            ..self.method.clone()
+        };
+        let whole = format!("method {}", self.method.name);
+        let wrong = |key: &str, value: &serde_json::Value| {
+            algorithm::<A>(&alone(key, value)).err().is_some_and(|failure| failure.place == whole)
+        };
+        self.method.parameters.iter().find(|(key, value)| wrong(key, value)).map(|(key, _)| key.as_str())
     }
 }

@@ -10,6 +10,7 @@ use unlearn::prune::MaskSet;
 use unlearn::train::EpochRecord;
 use unlearn::train::commit::Commit;
 
+use super::origin::{MASK_ID, check_mask, check_origin, mask_id};
 use super::world::World;
 use crate::error::{Exit, Failure};
 
@@ -17,6 +18,8 @@ pub(crate) const MODEL: &str = "model.safetensors";
 pub(crate) const MASK: &str = "mask.safetensors";
 pub(crate) const RECORD: &str = "stage.json";
 const SCHEMA: &str = "unlearn/stage/v1";
+/// Metadata of a model: its stage.
+const STAGE: &str = "unlearn.stage";
 
 /// What `stage.json` says.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,6 +35,17 @@ pub(crate) struct Record {
     pub(crate) forget_influence: Influence,
     /// Share of the prunable weights that the mask removes.
     pub(crate) sparsity: f64,
+    /// The same of the network that the method started from, where that is another one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) network_sparsity: Option<f64>,
+    /// Identifier of the partition that the method was given; absent for a model that never forgot.
+    /// It stands here and not in the model's metadata, because models are passed on and small forget
+    /// sets can be found from it by trying.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) forget: Option<String>,
+    /// The seeds that the weights depend on.
+    #[serde(default)]
+    pub(crate) seeds: BTreeMap<String, u64>,
     /// Wall-clock seconds.
     pub(crate) seconds: f64,
     /// Optimizer steps.
@@ -67,6 +81,9 @@ impl Record {
             method: None,
             forget_influence,
             sparsity,
+            network_sparsity: None,
+            forget: None,
+            seeds: BTreeMap::new(),
             seconds: 0.0,
             steps: 0,
             diagnostics: BTreeMap::new(),
@@ -93,7 +110,8 @@ impl<M: Classifier> Trained<M> {
             .with_model(&world.recipe.model)
             .with_data_fingerprint(world.train.fingerprint())
             .with_split_id(world.split.id())
-            .with("unlearn.stage", &self.record.stage)
+            .with(STAGE, &self.record.stage)
+            .with(MASK_ID, mask_id(self.mask.as_ref()))
             .with("unlearn.version", env!("CARGO_PKG_VERSION"));
         let mut files = vec![(MODEL.to_owned(), model_bytes(&self.model, &metadata, scratch)?)];
         for (epoch, model) in &self.early {
@@ -163,10 +181,14 @@ pub(crate) fn load<A: Architecture>(
     if let Some(mask) = &mask {
         mask.check(&model)?;
     }
+    check_mask(&metadata, mask.as_ref(), &place)?;
     let sparsity = mask.as_ref().map_or(0.0, MaskSet::sparsity);
     let record = match folder.join(RECORD) {
         beside if in_stage && beside.exists() => read_record(&beside)?,
-        _ => Record::new("original", Influence::Yes, sparsity),
+        _ => match metadata.get(STAGE) {
+            Some(stage) if stage != super::ORIGINAL => Record::new(stage, Influence::Unknown, sparsity),
+            _ => Record::new(super::ORIGINAL, Influence::Yes, sparsity),
+        },
     };
     Ok(Trained { model, mask, record, early: BTreeMap::new() })
 }
@@ -213,44 +235,4 @@ fn read_record(path: &Path) -> Result<Record, Failure> {
 /// A library's failure with the file in front, where it does not name one itself.
 fn named(failure: Failure, file: &str) -> Failure {
     if failure.place.contains(file) { failure } else { failure.within(file) }
-}
-
-/// A model is only unlearned and judged on the data and split that it was trained on.
-fn check_origin(metadata: &Metadata, world: &World, place: &str) -> Result<(), Failure> {
-    let checkpoint = |code, got: String, expected: String, mend: &str| {
-        Failure::new(code, Exit::Checkpoint, place, got, expected, mend)
-    };
-    if let Some(model) = metadata.model()?
-        && model != world.recipe.model
-    {
-        return Err(checkpoint(
-            "E_CKPT_MODEL",
-            format!("{model:?}"),
-            format!("the recipe's {:?}", world.recipe.model),
-            "use the recipe that the model was trained by, or correct its [model]",
-        ));
-    }
-    match metadata.data_fingerprint() {
-        None => tracing::warn!(file = place, "does not say which data it was trained on; not checked"),
-        Some(said) if said == world.train.fingerprint() => {}
-        Some(said) => {
-            return Err(Failure::new(
-                "E_DATASET_MISMATCH",
-                Exit::Data,
-                place,
-                format!("a model trained on data with fingerprint {said}"),
-                format!("{}, that of {}", world.train.fingerprint(), world.train.name()),
-                "use the data (order, number and pictures) that the model was trained on",
-            ));
-        }
-    }
-    match metadata.split_id() {
-        Some(said) if said != world.split.id() => Err(checkpoint(
-            "E_SPLIT",
-            format!("a model trained under the split {said}"),
-            format!("{}, that of the recipe", world.split.id()),
-            "use the recipe's [split] and seeds.split that the model was trained under",
-        )),
-        _ => Ok(()),
-    }
 }

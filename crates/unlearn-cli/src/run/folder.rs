@@ -11,14 +11,13 @@
 //!   results.json  results.csv  results.md
 //! ```
 
-use std::fs::{self, File, TryLockError};
-use std::io::Read;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use unlearn::train::TrainError;
 use unlearn::train::commit::{self, Commit, Pending};
-use unlearn::train::run_dir::RunDir;
+use unlearn::train::run_dir::{Occupant, RunDir, check_free, occupant};
 
 use crate::error::{Exit, Failure};
 
@@ -48,9 +47,10 @@ impl Place {
         if entries == 0 {
             return check_writable(path);
         }
-        self.check_lock()?;
-        let ours = path.join("LOCK").exists();
+        check_free(path)?;
+        let there = occupant(path)?;
         if !self.resume {
+            let ours = there == Occupant::Run;
             let mend = if ours { "add --resume to go on with it, or choose" } else { "choose" };
             return Err(Failure::new(
                 "E_OUTDIR",
@@ -61,24 +61,10 @@ impl Place {
                 format!("{mend} another folder with --out"),
             ));
         }
-        if !ours {
-            return Err(unusable(
-                path,
-                "a folder that no run made".into(),
-                "the folder of a run (with a LOCK)",
-            ));
+        match there {
+            Occupant::Other(got) => Err(unusable(path, got, "the folder of a run")),
+            Occupant::Nothing | Occupant::Run => check_writable(path),
         }
-        check_writable(path)
-    }
-
-    fn check_lock(&self) -> Result<(), Failure> {
-        let Ok(mut lock) = File::open(self.out.join("LOCK")) else { return Ok(()) };
-        let Err(TryLockError::WouldBlock) = lock.try_lock_shared() else { return Ok(()) };
-        let mut holder = String::new();
-        // A courtesy for the message; it may be being written just now.
-        let _ = lock.by_ref().take(200).read_to_string(&mut holder);
-        let holder = holder.lines().next().unwrap_or("unknown").to_owned();
-        Err(TrainError::Locked { path: self.out.clone(), holder }.into())
     }
 }
 
@@ -110,9 +96,8 @@ fn check_parent(path: &Path) -> Result<(), Failure> {
 
 /// Tries, because permissions alone do not say (read-only mounts, quotas, root).
 fn check_writable(folder: &Path) -> Result<(), Failure> {
-    tempfile::Builder::new()
-        .prefix(".tmp-")
-        .tempfile_in(folder)
+    // Without a name, so that a kill leaves nothing behind.
+    tempfile::tempfile_in(folder)
         .map(drop)
         .map_err(|error| unusable(folder, error.to_string(), "a folder that takes new files"))
 }
@@ -142,9 +127,25 @@ impl Folder {
         self.run.path()
     }
 
-    /// The committed stage `name`, every byte of it checked.
-    pub(crate) fn committed(&self, name: &str) -> Option<Commit> {
-        self.run.committed(name)
+    /// The committed stage `name`, every byte of it checked; `None` when it is not there or, with a
+    /// warning, damaged.
+    ///
+    /// What no run made is refused here already, and not after the hours of training that its place is
+    /// wanted for.
+    pub(crate) fn committed(&self, name: &str) -> Result<Option<Commit>, Failure> {
+        let path = self.path().join(name);
+        let there = fs::symlink_metadata(&path).is_ok();
+        if there && !fs::symlink_metadata(path.join(commit::COMMIT)).is_ok_and(|about| about.is_file()) {
+            return Err(Failure::new(
+                "E_OUTDIR",
+                Exit::Environment,
+                path.display().to_string(),
+                format!("something without {}, which no run made", commit::COMMIT),
+                "a stage of this run, or nothing",
+                "move it elsewhere, then run again with --resume; it was not touched",
+            ));
+        }
+        Ok(self.run.committed(name))
     }
 
     /// Where the stage `name` keeps its checkpoints until it is done.
@@ -176,9 +177,23 @@ impl Folder {
         Ok(commit::remove(&self.path().join("work").join(name))?)
     }
 
-    /// Removes the checkpoints of all stages.
+    /// Removes the folders of stages that are all cleared. What is not ours in them stays.
     pub(crate) fn clear_all(&self) -> Result<(), Failure> {
-        Ok(commit::remove(&self.path().join("work"))?)
+        let work = self.path().join("work");
+        let entries = match fs::read_dir(&work) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            other => other.map_err(|error| Failure::io(&work, &error))?,
+        };
+        commit::remove_unfinished(&work)?;
+        for entry in entries.flatten() {
+            commit::remove_unfinished(&entry.path()).ok();
+            // Fails for a file and for a folder that is not empty, as it should.
+            fs::remove_dir(entry.path()).ok();
+        }
+        if let Err(error) = fs::remove_dir(&work) {
+            tracing::warn!(folder = %work.display(), %error, "holds what is not of this run; it stays");
+        }
+        Ok(())
     }
 
     /// Writes a file of the run, whole or not at all.
@@ -210,8 +225,35 @@ mod tests {
         let other = Folder::open(&place(&out, true), &json!({"epochs": 2})).unwrap_err();
         assert_eq!(other.code, "E_RESUME_CONFIG");
         let folder = Folder::open(&place(&out, true), &json!({"epochs": 1})).unwrap();
-        assert_eq!(folder.committed("dense/x").unwrap().read("a").unwrap(), b"1");
-        assert!(folder.committed("dense/y").is_none());
+        assert_eq!(folder.committed("dense/x").unwrap().unwrap().read("a").unwrap(), b"1");
+        assert!(folder.committed("dense/y").unwrap().is_none());
+    }
+
+    #[test]
+    fn what_no_run_made_stays_in_the_folder_of_a_run() {
+        let root = tempfile::tempdir().unwrap();
+        let folder = Folder::open(&place(&root.path().join("run"), false), &json!(1)).unwrap();
+        let mine = |name: &str| {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "mine").unwrap();
+            path
+        };
+        let kept = [mine("base/notes.txt"), mine("work/notes.txt"), mine("work/dense/notes.txt")];
+        let refused = folder.committed("base").unwrap_err();
+        assert_eq!((refused.code, refused.exit), ("E_OUTDIR", Exit::Environment));
+        assert_eq!(folder.commit("base", &[("a".into(), b"1".to_vec())]).unwrap_err().code, "E_OUTDIR");
+        folder.work("dense/x").unwrap();
+        folder.clear("dense/x").unwrap();
+        folder.clear_all().unwrap();
+        for path in kept {
+            assert_eq!(fs::read_to_string(&path).unwrap(), "mine", "{}", path.display());
+        }
+        fs::remove_dir_all(folder.path().join("work")).unwrap();
+        folder.work("dense/x").unwrap();
+        folder.clear("dense/x").unwrap();
+        folder.clear_all().unwrap();
+        assert!(!folder.path().join("work").exists());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub(crate) mod artefact;
 pub(crate) mod folder;
+pub(crate) mod origin;
 pub(crate) mod report;
 pub(crate) mod single;
 pub(crate) mod workshop;
@@ -15,7 +16,7 @@ use unlearn::eval::{Evaluation, Report};
 use unlearn::models::{Architecture, ArchitectureVisitor};
 use unlearn::prune::{IterativeConfig, Rewind};
 
-use self::artefact::Trained;
+use self::artefact::{Record, Trained};
 use self::folder::{Folder, Place};
 use self::workshop::Workshop;
 use self::world::World;
@@ -26,8 +27,19 @@ use crate::recipe::{NetworkConfig, PruneAt, PruningConfig, Recipe};
 const BASE: &str = "base";
 /// The row of a model before unlearning.
 pub(crate) const ORIGINAL: &str = "original";
-/// Names that folders of networks cannot have.
-pub(crate) const RESERVED: [&str; 2] = [BASE, "work"];
+/// Names that folders of networks cannot have, in whatever case: some file systems know none.
+pub(crate) const RESERVED: [&str; 10] = [
+    BASE,
+    "work",
+    "model",
+    "LOCK",
+    "config.json",
+    "log.jsonl",
+    "recipe.toml",
+    "results.json",
+    "results.csv",
+    "results.md",
+];
 
 /// How the rounds of a pruned network go.
 pub(crate) fn iterative_config(recipe: &Recipe, pruning: &PruningConfig) -> IterativeConfig {
@@ -43,12 +55,7 @@ pub(crate) fn iterative_config(recipe: &Recipe, pruning: &PruningConfig) -> Iter
 
 /// Carries out the recipe of `world` in `place` and returns the report.
 pub(crate) fn execute(world: &World, place: &Place) -> Result<Report, Failure> {
-    let folder = Folder::open(place, &identity(world)?)?;
-    folder.write("recipe.toml", &world.recipe.to_toml()?)?;
-    let report = world.recipe.model.visit(Whole { world, folder: &folder })?;
-    report::write(&folder, &report)?;
-    folder.clear_all()?;
-    Ok(report)
+    world.recipe.model.visit(Whole { world, place })
 }
 
 /// What makes two runs the same run: everything but where the pictures lie.
@@ -77,19 +84,42 @@ pub(crate) fn identity(world: &World) -> Result<serde_json::Value, Failure> {
 
 struct Whole<'a> {
     world: &'a World,
-    folder: &'a Folder,
+    place: &'a Place,
 }
 
 impl ArchitectureVisitor for Whole<'_> {
     type Output = Result<Report, Failure>;
 
     fn visit<A: Architecture>(self, architecture: &A) -> Self::Output {
-        let shop = Workshop::new(self.world, architecture)?;
-        let line = Line { shop, folder: self.folder };
-        let recipe = &self.world.recipe;
-        let mut report = Report::new(report::about(self.world));
+        let Self { world, place } = self;
+        let shop = Workshop::new(world, architecture)?;
+        for network in &world.recipe.network {
+            if let Some(pruning) = &network.pruning {
+                shop.check_pruning(&network.name, pruning, None)?;
+            }
+        }
+        let folder = Folder::open(place, &identity(world)?)?;
+        folder.write("recipe.toml", &world.recipe.to_toml()?)?;
+        let report = Line { shop, folder: &folder }.rows()?;
+        report::write(&folder, &report)?;
+        folder.clear_all()?;
+        Ok(report)
+    }
+}
+
+/// The stages of one run.
+struct Line<'a, A: Architecture> {
+    shop: Workshop<'a, A>,
+    folder: &'a Folder,
+}
+
+impl<A: Architecture> Line<'_, A> {
+    /// Makes every stage of the recipe, or finds it made, and measures it.
+    fn rows(&self) -> Result<Report, Failure> {
+        let recipe = &self.shop.world.recipe;
+        let mut report = Report::new(report::about(self.shop.world));
         let base = if recipe.network.iter().any(needs_training) {
-            Some(line.stage(BASE, |work| line.shop.train(work, &early_epochs(recipe)))?)
+            Some(self.stage(BASE, |work| self.shop.train(work, &early_epochs(recipe)))?)
         } else {
             None
         };
@@ -97,19 +127,103 @@ impl ArchitectureVisitor for Whole<'_> {
             let name = &network.name;
             let original = match &network.pruning {
                 None => base.clone().ok_or_else(missing_base)?,
-                Some(pruning) => line.stage(&format!("{name}/{ORIGINAL}"), |work| {
-                    let base = base.as_ref().filter(|_| pruning.at == PruneAt::Trained);
-                    line.shop.prune(work, name, pruning, base)
-                })?,
+                Some(pruning) => {
+                    let made = self.stage(&format!("{name}/{ORIGINAL}"), |work| {
+                        let base = base.as_ref().filter(|_| pruning.at == PruneAt::Trained);
+                        self.shop.prune(work, name, pruning, base)
+                    });
+                    let planned = || self.shop.planned_original(pruning);
+                    let Some(original) = self.or_diverged(&mut report, name, made, planned)? else {
+                        tracing::warn!(network = name, "diverged: no method has anything to start from");
+                        continue;
+                    };
+                    original
+                }
             };
-            line.judge(&mut report, name, &original)?;
+            self.judge(&mut report, name, &original)?;
             for method in &recipe.method {
                 let stage = format!("{name}/{}", method.label());
-                let result = line.stage(&stage, |work| line.shop.forget(work, name, method, &original))?;
-                line.judge(&mut report, name, &result)?;
+                let made = self.stage(&stage, |work| self.shop.forget(work, name, method, &original));
+                let planned = || self.shop.planned(method, &original);
+                if let Some(result) = self.or_diverged(&mut report, name, made, planned)? {
+                    self.judge(&mut report, name, &result)?;
+                }
             }
         }
         Ok(report)
+    }
+
+    /// The stage `name`: read back when it is committed, made and committed when it is not.
+    fn stage(
+        &self,
+        name: &str,
+        make: impl FnOnce(&std::path::Path) -> Result<Trained<A::Model>, Failure>,
+    ) -> Result<Trained<A::Model>, Failure> {
+        if let Some(commit) = self.folder.committed(name)? {
+            tracing::info!(stage = name, "done before");
+            // A kill right after the commit leaves them.
+            self.folder.clear(name)?;
+            let mut trained = artefact::load::<A>(commit.path(), self.shop.world, self.shop.fresh())?;
+            trained.early = self.early(&commit)?;
+            return Ok(trained);
+        }
+        self.shop.world.teller.stop().check()?;
+        let work = self.folder.work(name)?;
+        let trained = make(&work).map_err(|failure| match failure.exit {
+            Exit::Diverged => failure.within(name),
+            _ => failure,
+        })?;
+        self.folder.commit(name, &trained.files(self.shop.world, &work)?)?;
+        self.folder.clear(name)?;
+        Ok(trained)
+    }
+
+    /// A stage that diverged becomes a row that says so, and the others go on. It is not kept: a later
+    /// run tries it again, from its beginning.
+    fn or_diverged(
+        &self,
+        report: &mut Report,
+        network: &str,
+        made: Result<Trained<A::Model>, Failure>,
+        planned: impl FnOnce() -> Record,
+    ) -> Result<Option<Trained<A::Model>>, Failure> {
+        let failure = match made {
+            Err(failure) if failure.exit == Exit::Diverged => failure,
+            other => return other.map(Some),
+        };
+        tracing::warn!(network, "{failure}");
+        let record = planned();
+        self.folder.clear(&format!("{network}/{}", record.stage))?;
+        report::push_diverged(report, self.shop.world, network, &record, &failure)?;
+        Ok(None)
+    }
+
+    /// The early weights that a stage keeps.
+    fn early(&self, commit: &unlearn::train::commit::Commit) -> Result<BTreeMap<u64, A::Model>, Failure> {
+        artefact::early::<A>(commit.path(), self.shop.world, || self.shop.fresh())
+    }
+
+    /// Measures a stage's model, or reads back what was measured, and adds the row.
+    fn judge(&self, report: &mut Report, network: &str, trained: &Trained<A::Model>) -> Result<(), Failure> {
+        const FILE: &str = "evaluation.json";
+        let stage = format!("{network}/{}.evaluation", trained.record.stage);
+        let evaluation: Evaluation = if let Some(commit) = self.folder.committed(&stage)? {
+            report::read_evaluation(&commit.path().join(FILE), &commit.read(FILE)?)?
+        } else {
+            self.shop.world.teller.stop().check()?;
+            let evaluation = match self.shop.evaluate(&trained.model) {
+                Err(failure) if failure.exit == Exit::Diverged => {
+                    let failure = failure.within(&stage);
+                    tracing::warn!(network, "{failure}");
+                    let world = self.shop.world;
+                    return report::push_diverged(report, world, network, &trained.record, &failure);
+                }
+                other => other?,
+            };
+            self.folder.commit(&stage, &[(FILE.into(), report::evaluation_bytes(&evaluation)?)])?;
+            evaluation
+        };
+        report::push(report, self.shop.world, Some(network), &trained.record, evaluation)
     }
 }
 
@@ -136,52 +250,4 @@ fn missing_base() -> Failure {
         "one that was trained",
         "report this as a bug",
     )
-}
-
-/// The stages of one run.
-struct Line<'a, A: Architecture> {
-    shop: Workshop<'a, A>,
-    folder: &'a Folder,
-}
-
-impl<A: Architecture> Line<'_, A> {
-    /// The stage `name`: read back when it is committed, made and committed when it is not.
-    fn stage(
-        &self,
-        name: &str,
-        make: impl FnOnce(&std::path::Path) -> Result<Trained<A::Model>, Failure>,
-    ) -> Result<Trained<A::Model>, Failure> {
-        if let Some(commit) = self.folder.committed(name) {
-            tracing::info!(stage = name, "done before");
-            let mut trained = artefact::load::<A>(commit.path(), self.shop.world, self.shop.fresh())?;
-            trained.early = self.early(&commit)?;
-            return Ok(trained);
-        }
-        self.shop.world.teller.stop().check()?;
-        let work = self.folder.work(name)?;
-        let trained = make(&work)?;
-        self.folder.commit(name, &trained.files(self.shop.world, &work)?)?;
-        self.folder.clear(name)?;
-        Ok(trained)
-    }
-
-    /// The early weights that a stage keeps.
-    fn early(&self, commit: &unlearn::train::commit::Commit) -> Result<BTreeMap<u64, A::Model>, Failure> {
-        artefact::early::<A>(commit.path(), self.shop.world, || self.shop.fresh())
-    }
-
-    /// Measures a stage's model, or reads back what was measured, and adds the row.
-    fn judge(&self, report: &mut Report, network: &str, trained: &Trained<A::Model>) -> Result<(), Failure> {
-        const FILE: &str = "evaluation.json";
-        let stage = format!("{network}/{}.evaluation", trained.record.stage);
-        let evaluation: Evaluation = if let Some(commit) = self.folder.committed(&stage) {
-            report::read_evaluation(&commit.path().join(FILE), &commit.read(FILE)?)?
-        } else {
-            self.shop.world.teller.stop().check()?;
-            let evaluation = self.shop.evaluate(&trained.model)?;
-            self.folder.commit(&stage, &[(FILE.into(), report::evaluation_bytes(&evaluation)?)])?;
-            evaluation
-        };
-        report::push(report, self.shop.world, Some(network), &trained.record, evaluation)
-    }
 }

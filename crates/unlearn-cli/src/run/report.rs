@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use unlearn::eval::{EvalError, Evaluation, Report, Row};
+use unlearn::eval::{EvalError, Evaluation, Report, Row, State};
 
 use super::artefact::Record;
 use super::folder::Folder;
 use super::world::World;
 use crate::error::{Exit, Failure};
+use crate::recipe::SplitKind;
 
 /// What all rows have in common.
 pub(crate) fn about(world: &World) -> BTreeMap<String, String> {
@@ -41,24 +42,62 @@ pub(crate) fn push(
     record: &Record,
     evaluation: Evaluation,
 ) -> Result<(), Failure> {
-    let seeds = world.recipe.seeds;
-    let seeds = [
-        ("data", seeds.data),
-        ("split", seeds.split),
-        ("init", seeds.init),
-        ("forget", seeds.forget),
-        ("training", seeds.training),
-        ("method", seeds.method),
-    ];
-    let mut row = Row::new(record.sparsity, &record.stage, evaluation)?
+    let row = Row::new(record.network_sparsity.unwrap_or(record.sparsity), &record.stage, evaluation)?
         .with_seconds(record.seconds)
-        .with_seeds(seeds.map(|(name, seed)| (name, seed.0)))
-        .with_reference(record.reference.iter().cloned())
         .with_diagnostics(record.diagnostics.clone());
-    if let Some(network) = network {
-        row = row.with_network_name(network);
+    Ok(report.push(about_row(row, world, network, record))?)
+}
+
+/// Adds the row of a method that diverged on a network of `sparsity`.
+pub(crate) fn push_diverged(
+    report: &mut Report,
+    world: &World,
+    network: &str,
+    record: &Record,
+    failure: &Failure,
+) -> Result<(), Failure> {
+    let sparsity = record.network_sparsity.unwrap_or(record.sparsity);
+    let reason = format!("{}: {}", failure.place, failure.got);
+    let row = Row::diverged(sparsity, &record.stage, &reason, &world.recipe.evaluation)?;
+    Ok(report.push(about_row(row, world, Some(network), record))?)
+}
+
+/// What a row says beside its numbers.
+fn about_row(row: Row, world: &World, network: Option<&str>, record: &Record) -> Row {
+    // The seeds that the model was made with win over those of a recipe that only measures it.
+    let mut seeds: BTreeMap<String, u64> =
+        world.recipe.seeds.named().map(|(name, seed)| (name.to_owned(), seed.0)).into();
+    seeds.extend(record.seeds.clone());
+    let row =
+        row.with_seeds(seeds).with_reference(references(world)).with_reference(record.reference.clone());
+    match network {
+        Some(network) => row.with_network_name(network),
+        None => row,
     }
-    Ok(report.push(row)?)
+}
+
+/// The recipe's switches on which data are divided as the published code divides them.
+fn references(world: &World) -> Vec<&'static str> {
+    let split = world.recipe.split.rule == SplitKind::Reference;
+    let forget = world.recipe.forget.spec.starts_with("reference:");
+    [("split", split), ("forget", forget)].into_iter().filter(|(_, on)| *on).map(|(name, _)| name).collect()
+}
+
+/// Fails when a row of the report diverged. The report itself is whole; the exit code tells.
+pub(crate) fn verdict(report: &Report) -> Result<(), Failure> {
+    let name = |row: &Row| format!("{}/{}", row.network_name.as_deref().unwrap_or("model"), row.method);
+    let lost: Vec<String> = report.rows.iter().filter(|row| row.state == State::Diverged).map(name).collect();
+    if lost.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "E_DIVERGED",
+        Exit::Diverged,
+        lost.join(", "),
+        format!("{} of {} rows that diverged", lost.len(), report.rows.len()),
+        "finite numbers in every row",
+        "the other rows are good; lower the learning rates of these (the reasons stand below the table)",
+    ))
 }
 
 /// Writes the three forms of the report.

@@ -5,13 +5,14 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use unlearn::models::{Architecture, StateDict};
+use unlearn::prune::MaskSet;
 
 use super::artefact::{self, Trained};
 use super::folder::{Folder, Place};
 use super::identity;
 use super::workshop::Workshop;
 use super::world::World;
-use crate::error::Failure;
+use crate::error::{Exit, Failure};
 
 const STAGE: &str = "model";
 
@@ -28,7 +29,7 @@ pub(crate) struct Job<'a> {
 pub(crate) struct Single<'a, A: Architecture> {
     job: Job<'a>,
     shop: &'a Workshop<'a, A>,
-    parent: Option<String>,
+    parent: Option<Value>,
 }
 
 impl<'a, A: Architecture> Single<'a, A> {
@@ -40,7 +41,10 @@ impl<'a, A: Architecture> Single<'a, A> {
     /// Says which model the stage starts from, so that `--resume` never mixes two.
     pub(crate) fn from(&mut self, parent: Option<&Trained<A::Model>>) -> Result<(), Failure> {
         self.parent = match parent {
-            Some(parent) => Some(StateDict::of(&parent.model)?.fingerprint()),
+            Some(parent) => Some(json!({
+                "weights": StateDict::of(&parent.model)?.fingerprint(),
+                "mask": parent.mask.as_ref().map(MaskSet::fingerprint),
+            })),
             None => None,
         };
         Ok(())
@@ -57,14 +61,18 @@ impl<'a, A: Architecture> Single<'a, A> {
         });
         let folder = Folder::open(place, &identity)?;
         folder.write("recipe.toml", &world.recipe.to_toml()?)?;
-        let trained = if let Some(commit) = folder.committed(STAGE) {
+        let trained = if let Some(commit) = folder.committed(STAGE)? {
             artefact::load::<A>(commit.path(), world, self.shop.fresh())?
         } else {
             let work = folder.work(STAGE)?;
-            let trained = make(&work)?;
+            let trained = make(&work).map_err(|failure| match failure.exit {
+                Exit::Diverged => failure.within(verb),
+                _ => failure,
+            })?;
             folder.commit(STAGE, &trained.files(world, &work)?)?;
             trained
         };
+        folder.clear(STAGE)?;
         folder.clear_all()?;
         Ok(summary(&folder, &trained))
     }

@@ -9,7 +9,8 @@ use unlearn::data::Stream;
 use unlearn::eval::{Evaluation, EvaluationData, evaluate};
 use unlearn::models::Architecture;
 use unlearn::prune::{
-    Grasp, Magnitude, MaskSet, Random, Rewind, Score, ScoringData, Snip, SynFlow, one_shot,
+    Grasp, IterativeRun, Magnitude, MaskSet, Random, RetrainLength, Rewind, Score, ScoringData, Snip, Start,
+    SynFlow, iterative_from,
 };
 use unlearn::train::{CrossEntropy, FitConfig, fit_in};
 
@@ -17,7 +18,7 @@ use super::artefact::{Influence, Record, Trained};
 use super::iterative_config;
 use super::world::{WORKERS, World};
 use crate::error::{Exit, Failure};
-use crate::recipe::{MethodConfig, PruneAt, PruningConfig, ScoreKind};
+use crate::recipe::{MethodConfig, PruningConfig, ScoreKind};
 
 /// One architecture at work on one world.
 pub(crate) struct Workshop<'a, A: Architecture> {
@@ -44,7 +45,8 @@ impl<'a, A: Architecture> Workshop<'a, A> {
         let config = FitConfig { snapshot_epochs: early.to_vec(), ..self.fit_config() };
         // The constraint of a mask that prunes nothing: a dense run is a run like any other.
         let fit = self.fit(&work.join("fit"), self.fresh(), &MaskSet::new(), &config, "original")?;
-        let mut record = Record::new("original", Influence::Yes, 0.0);
+        let mut record = Record::new(super::ORIGINAL, Influence::Yes, 0.0);
+        record.seeds = self.seeds(["data", "split", "init", "training"]);
         (record.seconds, record.steps, record.history) = (fit.seconds, fit.steps, fit.history);
         Ok(Trained { model: fit.model, mask: None, record, early: fit.snapshots })
     }
@@ -59,31 +61,58 @@ impl<'a, A: Architecture> Workshop<'a, A> {
         trained: Option<&Trained<A::Model>>,
     ) -> Result<Trained<A::Model>, Failure> {
         let config = iterative_config(&self.world.recipe, pruning);
-        let after = config.after_pruning();
+        let early = match pruning.rewind {
+            Rewind::Epoch(epoch) => Some(
+                trained
+                    .and_then(|t| t.early.get(&epoch))
+                    .map(Module::valid)
+                    .ok_or_else(|| no_early_weights(epoch))?,
+            ),
+            _ => None,
+        };
+        let init = self.fresh();
+        let start = Start { model: trained.map_or(&init, |t| &t.model).valid(), init, early };
+        let loader = self.world.training_loader()?;
+        let objective = CrossEntropy { label_smoothing: self.world.recipe.training.label_smoothing };
         let score = self.score(pruning)?;
-        let mut record = Record::new("original", Influence::Yes, 0.0);
-        let mut mask = MaskSet::new();
-        let mut model = trained.map_or_else(|| self.fresh(), |t| t.model.valid());
-        for round in 1..=pruning.rounds {
-            mask = one_shot(&model, &*score, &config.prune, Some(&mask))?;
-            tracing::info!(network = name, round, sparsity = mask.sparsity(), "pruned");
-            let start = match (pruning.rewind, pruning.at) {
-                (Rewind::Init, _) | (_, PruneAt::Init) => self.fresh(),
-                (Rewind::Final, _) => model.valid(),
-                (Rewind::Epoch(epoch), _) => match trained.and_then(|t| t.early.get(&epoch)) {
-                    Some(early) => early.valid(),
-                    None => return Err(no_early_weights(epoch)),
-                },
-            };
-            let title = format!("{name} round {round}/{}", pruning.rounds);
-            let fit = self.fit(&work.join(format!("round-{round:02}")), start, &mask, &after, &title)?;
-            model = fit.model;
-            record.seconds += fit.seconds;
-            record.steps += fit.steps;
-            record.history.extend(fit.history);
+        let run = IterativeRun {
+            loader: &loader,
+            objective: &objective,
+            score: &*score,
+            // What is gone stays gone: the rate is of what is left.
+            mask: trained.and_then(|t| t.mask.as_ref()),
+            directory: Some(work),
+        };
+        let mut observer = self.world.teller.observe(name);
+        let rounds = iterative_from(&start, &run, &config, &mut observer)?;
+        let mut record = Record::new(super::ORIGINAL, Influence::Yes, 0.0);
+        record.seeds = self.seeds(["data", "split", "init", "training"]);
+        if let Some(trained) = trained {
+            record.seeds.extend(trained.record.seeds.clone());
+            record.reference.clone_from(&trained.record.reference);
         }
-        record.sparsity = mask.sparsity();
-        Ok(Trained { model, mask: Some(mask), record, early: BTreeMap::new() })
+        if matches!(pruning.rewind, Rewind::Epoch(_)) && pruning.retrain_length == RetrainLength::Reference {
+            record.reference.push("retrain_length".into());
+        }
+        for round in &rounds {
+            record.seconds += round.record.seconds;
+            record.steps += round.record.steps;
+            record.history.extend(round.record.history.iter().cloned());
+        }
+        let Some(last) = rounds.into_iter().next_back() else { return Err(no_rounds()) };
+        record.sparsity = last.mask.sparsity();
+        Ok(Trained { model: last.model, mask: Some(last.mask), record, early: BTreeMap::new() })
+    }
+
+    /// Finds what is wrong with a pruning before anything is trained for it.
+    pub(crate) fn check_pruning(
+        &self,
+        name: &str,
+        pruning: &PruningConfig,
+        mask: Option<&MaskSet>,
+    ) -> Result<(), Failure> {
+        let checked = pruning.prune().check(&self.blank, pruning.rounds, mask);
+        checked.map_err(|error| Failure::from(error).within(&format!("network {name}")))
     }
 
     /// Makes a copy of `original` forget.
@@ -124,12 +153,45 @@ impl<'a, A: Architecture> Workshop<'a, A> {
         let sparsity = outcome.mask.as_ref().map_or(0.0, MaskSet::sparsity);
         let mut record = Record::new(method.label(), influence, sparsity);
         record.method = Some(method.name.clone());
+        record.forget = Some(world.partition.id().to_owned());
+        record.seeds = self.seeds(["data", "split", "init", "training", "forget", "method"]);
+        let before = original.mask.as_ref().map_or(0.0, MaskSet::sparsity);
+        record.network_sparsity = (before.to_bits() != sparsity.to_bits()).then_some(before);
+        record.reference.clone_from(&original.record.reference);
+        if method.name != RETRAIN {
+            // Retrain has weights of its own; the others go on from the original's.
+            let theirs = original.record.seeds.clone();
+            let training = |name: &str| name != "forget" && name != "method";
+            record.seeds.extend(theirs.into_iter().filter(|(name, _)| training(name)));
+        }
         (record.seconds, record.steps) = (outcome.seconds, outcome.steps);
         record.diagnostics = outcome.diagnostics;
+        if record.network_sparsity.is_some() {
+            record.diagnostics.insert("sparsity_of_result".into(), sparsity);
+        }
         if algorithm.is_reference() {
             record.reference.push(method.name.clone());
         }
         Ok(Trained { model: outcome.model, mask: outcome.mask, record, early: BTreeMap::new() })
+    }
+
+    /// What is known beforehand of the pruned network that [`prune`](Self::prune) makes.
+    pub(crate) fn planned_original(&self, pruning: &PruningConfig) -> Record {
+        let rounds = i32::try_from(pruning.rounds).unwrap_or(i32::MAX);
+        let mut record =
+            Record::new(super::ORIGINAL, Influence::Yes, 1.0 - (1.0 - pruning.rate).powi(rounds));
+        record.seeds = self.seeds(["data", "split", "init", "training"]);
+        record
+    }
+
+    /// What is known beforehand of what [`forget`](Self::forget) makes.
+    pub(crate) fn planned(&self, method: &MethodConfig, original: &Trained<A::Model>) -> Record {
+        let sparsity = original.mask.as_ref().map_or(0.0, MaskSet::sparsity);
+        let mut record = Record::new(method.label(), Influence::Unknown, sparsity);
+        record.method = Some(method.name.clone());
+        record.seeds = self.seeds(["data", "split", "init", "training", "forget", "method"]);
+        record.reference.clone_from(&original.record.reference);
+        record
     }
 
     /// Measures a model.
@@ -142,6 +204,15 @@ impl<'a, A: Architecture> Workshop<'a, A> {
             test: &world.test,
         };
         Ok(evaluate(model, &data, &world.recipe.evaluation)?)
+    }
+
+    /// The recipe's seeds of these names.
+    fn seeds<const N: usize>(&self, names: [&str; N]) -> BTreeMap<String, u64> {
+        let all = self.world.recipe.seeds.named();
+        all.into_iter()
+            .filter(|(name, _)| names.contains(name))
+            .map(|(n, seed)| (n.to_owned(), seed.0))
+            .collect()
     }
 
     fn fit_config(&self) -> FitConfig {
@@ -185,6 +256,10 @@ pub(crate) fn algorithm<A: Architecture>(
     method: &MethodConfig,
 ) -> Result<Box<dyn Unlearn<A::Model>>, Failure> {
     Ok(by_name(&method.name, serde_json::Value::Object(method.parameters.clone()))?)
+}
+
+fn no_rounds() -> Failure {
+    Failure::new("E_INTERNAL", Exit::Internal, "pruning", "no round", "at least one", "report this as a bug")
 }
 
 fn no_early_weights(epoch: u64) -> Failure {

@@ -83,6 +83,15 @@ pub(crate) fn with_folder(mut recipe: Recipe, folder: Option<&PathBuf>) -> Resul
             "leave --data out, or --set data.kind=auto",
         ));
     }
+    // The folder stands in the resolved recipe, which is text.
+    if folder.to_str().is_none() {
+        return Err(Failure::config(
+            "--data",
+            folder.display().to_string(),
+            "a path in UTF-8, which a recipe can hold",
+            "rename the folder, or make a link to it with a plain name",
+        ));
+    }
     recipe.data.dir = Some(folder.clone());
     Ok(recipe)
 }

@@ -161,9 +161,29 @@ pub fn cases() -> Vec<Case> {
         under("model of other pictures", 3, "E_DATASET_MISMATCH", "fingerprint", "seeds.data=7"),
         under("model of another split", 4, "E_SPLIT", "split", "split={rule=\"stratified\",fraction=0.2}"),
         under("unknown method for a good model", 2, "E_CONFIG", "epochs", "method.finetune.epochs=0"),
+        case("sparse model without its mask", 4, "E_MASK_FILE", "no mask beside", |tool: &Tool| {
+            let model = tool.file("copied/model.safetensors", model());
+            forget(tool, &model, &[])
+        }),
+        case("dense model beside a mask", 4, "E_MASK_FILE", "no mask, under which", |tool: &Tool| {
+            let dense = fs::read(made().join("../../dense/model/model.safetensors")).unwrap();
+            tool.file("stage/model.safetensors", dense);
+            tool.file("stage/mask.safetensors", fs::read(made().join("mask.safetensors")).unwrap());
+            forget(tool, &tool.path("stage"), &[])
+        }),
+        case("eval under another forget set", 4, "E_FORGET_SET", "class:3", |tool: &Tool| {
+            let recipe = tool.file("recipe.toml", TINY);
+            let made = made().to_str().unwrap();
+            let line =
+                ["forget", &recipe, "--method", "finetune", "--model", made, "--out", &tool.path("ft")];
+            let done = tool.run(&line);
+            assert_eq!(done.code, 0, "{}", done.stderr);
+            strings(&["eval", &recipe, "--model", &tool.path("ft"), "--set", "forget.spec=class:3"])
+        }),
         case("one bad model among good ones", 4, "E_CKPT_FORMAT", "bad.safetensors", |tool: &Tool| {
             let recipe = tool.file("recipe.toml", TINY);
-            let (good, bad) = (tool.file("good.safetensors", model()), tool.file("bad.safetensors", "x"));
+            let dense = fs::read(made().join("../../dense/model/model.safetensors")).unwrap();
+            let (good, bad) = (tool.file("good.safetensors", dense), tool.file("bad.safetensors", "x"));
             strings(&["eval", &recipe, "--model", &good, "--model", &bad, "--out", &tool.path("out")])
         }),
         case("prune without such a network", 2, "E_NETWORK", "spares", |tool: &Tool| {

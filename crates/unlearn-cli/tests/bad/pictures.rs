@@ -80,7 +80,7 @@ fn indices(
 
 pub fn cases() -> Vec<Case> {
     let whole = RECORDS * RECORD;
-    vec![
+    let mut cases = vec![
         cifar("truncated file", "E_DATA_LEN", "data_batch_1.bin", whole - 1, &[]),
         cifar("oversized file", "E_DATA_LEN", "data_batch_1.bin", whole + 1, &[]),
         cifar("empty file", "E_DATA_LEN", "data_batch_1.bin", 0, &[]),
@@ -133,6 +133,16 @@ pub fn cases() -> Vec<Case> {
         indices("index twice", 3, "E_INDEX_DUP", "3", "3\n4\n3\n"),
         indices("index not a number", 3, "E_INDEX_FORMAT", "line 2", "1\nzwei\n"),
         indices("empty index list", 3, "E_FORGET_EMPTY", "indices", "# nobody\n"),
+        case("index list that is too long", 3, "E_DATA_FORMAT", "list.txt", |tool: &Tool| {
+            let list = tool.file("list.txt", "");
+            std::fs::OpenOptions::new().write(true).open(&list).unwrap().set_len((64 << 20) + 1).unwrap();
+            run(tool, TINY, &[&format!("forget.spec=indices:{list}")])
+        }),
+        case("both layouts of one set in a folder", 3, "E_FOLDER_LAYOUT", "2 times", |tool: &Tool| {
+            batch(tool, "data_batch_1.bin", 3, &[]);
+            tool.file("data/cifar-10-batches-py/data_batch_1", "");
+            on(tool, "cifar10")
+        }),
         case("index list not there", 5, "E_IO", "nowhere.txt", |tool: &Tool| {
             run(tool, TINY, &["forget.spec=indices:nowhere.txt"])
         }),
@@ -141,5 +151,11 @@ pub fn cases() -> Vec<Case> {
             let spec = format!("forget.spec=indices:{}", tool.file("list.txt", all.join("\n")));
             run(tool, TINY, &[&spec, "split={rule=\"stratified\",fraction=0.2}"])
         }),
-    ]
+    ];
+    if cfg!(unix) {
+        cases.push(case("index list that is a pipe", 3, "E_DATA_FORMAT", "pipe", |tool: &Tool| {
+            run(tool, TINY, &[&format!("forget.spec=indices:{}", tool.pipe("list.txt"))])
+        }));
+    }
+    cases
 }

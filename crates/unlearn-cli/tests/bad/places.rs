@@ -46,6 +46,35 @@ pub fn cases() -> Vec<Case> {
             tool.file("photos/me.jpg", "x");
             out(tool, &tool.path("photos"), &["--resume"])
         }),
+        case("resume beside the lock of another program", 5, "E_OUTDIR", "LOCK", |tool: &Tool| {
+            tool.file("database/LOCK", "");
+            tool.file("database/CURRENT", "MANIFEST-000001");
+            tool.file("database/.tmp-journal", "mine");
+            out(tool, &tool.path("database"), &["--resume"])
+        }),
+        case("resume beside a lock with foreign words", 5, "E_OUTDIR", "LOCK", |tool: &Tool| {
+            tool.file("database/LOCK", "pid 4711\n");
+            tool.file("database/results.json", "mine");
+            out(tool, &tool.path("database"), &["--resume"])
+        }),
+        case("run beside a foreign lock", 5, "E_OUTDIR", "database", |tool: &Tool| {
+            tool.file("database/LOCK", "");
+            out(tool, &tool.path("database"), &[])
+        }),
+        case("resume where the lock is a folder", 5, "E_OUTDIR", "LOCK", |tool: &Tool| {
+            tool.file("odd/LOCK/x", "mine");
+            out(tool, &tool.path("odd"), &["--resume"])
+        }),
+        Case {
+            leaves_nothing: false,
+            ..case("resume where a stage is not the run's", 5, "E_OUTDIR", "COMMIT.json", |tool: &Tool| {
+                let line = again(tool, &["--resume"]);
+                let stage = tool.root().join("out/model");
+                std::fs::remove_dir_all(&stage).unwrap();
+                tool.file("out/model/notes.txt", "mine");
+                line
+            })
+        },
         case("second run on one folder", 5, "E_OUTDIR", "--resume", |tool: &Tool| again(tool, &[])),
         Case {
             leaves_nothing: false,
@@ -76,6 +105,13 @@ pub fn cases() -> Vec<Case> {
             (run(tool, TINY, &[]), Some(Box::new(lock)))
         }),
     });
+    if cfg!(unix) {
+        cases.push(case("resume where the lock is a pipe", 5, "E_OUTDIR", "LOCK", |tool: &Tool| {
+            tool.file("odd/mine.txt", "x");
+            tool.pipe("odd/LOCK");
+            out(tool, &tool.path("odd"), &["--resume"])
+        }));
+    }
     if cfg!(target_os = "linux") {
         // Nobody can write there, root included.
         cases.push(case("a folder that cannot be written", 5, "E_OUTDIR", "/proc", |tool: &Tool| {

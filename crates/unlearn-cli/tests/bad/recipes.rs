@@ -25,13 +25,13 @@ fn file(name: &'static str, exit: i32, code: &'static str, content: Option<&'sta
 }
 
 pub fn cases() -> Vec<Case> {
-    vec![
+    let mut cases = vec![
         file("recipe not there", 5, "E_IO", None),
         file("empty recipe", 2, "E_CONFIG", Some(b"")),
         file("recipe not UTF-8", 2, "E_RECIPE", Some(b"name = \"\xff\xfe\"")),
         file("recipe cut in a string", 2, "E_RECIPE", Some(b"name = \"tin")),
         file("key given twice", 2, "E_RECIPE", Some(b"name = \"a\"\nname = \"b\"\n")),
-        case("recipe is a folder", 5, "E_IO", "folder", |tool: &Tool| {
+        case("recipe is a folder", 2, "E_RECIPE", "folder", |tool: &Tool| {
             tool.file("folder/x", "");
             strings(&["run", &tool.path("folder"), "--out", &tool.path("out")])
         }),
@@ -72,6 +72,78 @@ pub fn cases() -> Vec<Case> {
         set("unknown method", 2, "E_METHOD", "finetunes", &["method.finetune.name=finetunes"]),
         set("two methods of one label", 2, "E_CONFIG", "retrain", &["method.finetune.label=retrain"]),
         set("zero epochs of a method", 2, "E_CONFIG", "method.1", &["method.finetune.epochs=0"]),
+        set(
+            "NaN as a hyperparameter",
+            2,
+            "E_CONFIG",
+            "method.1.learning_rate",
+            &["method.finetune.learning_rate=nan"],
+        ),
+        set(
+            "infinity deep in a method",
+            2,
+            "E_CONFIG",
+            "method.1.optimizer.momentum",
+            &["method.finetune.optimizer={name=\"sgd\",momentum=-inf}"],
+        ),
+        set(
+            "a date as a hyperparameter",
+            2,
+            "E_CONFIG",
+            "method.1.epochs",
+            &["method.finetune.epochs=2026-01-01"],
+        ),
+        set(
+            "text for a number of a method",
+            2,
+            "E_CONFIG",
+            "method.1.learning_rate",
+            &["method.finetune.learning_rate=fast"],
+        ),
+        edit(
+            "number for a boolean of a method",
+            "E_CONFIG",
+            "recipe.toml:39 method.1.share_inputs",
+            "name = \"finetune\"\nepochs = 1",
+            "name = \"fisher\"\nshare_inputs = 1",
+        ),
+        set(
+            "another method called retrain",
+            2,
+            "E_CONFIG",
+            "method.0.label",
+            &["method.0={name=\"finetune\",label=\"retrain\"}", "method.1.label=x"],
+        ),
+        set(
+            "network named as the results",
+            2,
+            "E_CONFIG",
+            "results.json",
+            &["network.dense.name=results.json"],
+        ),
+        set("network named as the lock", 2, "E_CONFIG", "lock", &["network.dense.name=lock"]),
+        set("network named as the recipe", 2, "E_CONFIG", "Recipe.toml", &["network.dense.name=Recipe.toml"]),
+        set(
+            "pattern that matches nothing",
+            2,
+            "E_PRUNABLE",
+            "network.1.pruning.prunable",
+            &["network.sparse.pruning.prunable={rule=\"conv\",exclude=[\"layer9.*\"]}"],
+        ),
+        set(
+            "rule that selects nothing",
+            2,
+            "E_PRUNABLE",
+            "network.1.pruning.prunable",
+            &["network.sparse.pruning.prunable=dense"],
+        ),
+        set(
+            "pruning that leaves nothing",
+            2,
+            "E_PRUNE_ALL",
+            "network sparse",
+            &["network.sparse.pruning.rate=0.999999", "network.sparse.pruning.empty_layers=allow"],
+        ),
         set("model without width", 2, "E_CONFIG", "model.width", &["model.width=0"]),
         set("model too wide", 2, "E_CONFIG", "model.width", &["model.width=100000"]),
         set(
@@ -83,5 +155,16 @@ pub fn cases() -> Vec<Case> {
         ),
         set("zero evaluation batch", 2, "E_CONFIG", "evaluation.batch_size", &["evaluation.batch_size=0"]),
         set("unknown forget spec", 2, "E_CONFIG", "klass:1", &["forget.spec=klass:1"]),
-    ]
+    ];
+    if cfg!(target_os = "linux") {
+        cases.push(case("recipe that never ends", 2, "E_RECIPE", "/dev/zero", |_: &Tool| {
+            strings(&["recipe", "check", "/dev/zero"])
+        }));
+    }
+    if cfg!(unix) {
+        cases.push(case("recipe that is a pipe", 2, "E_RECIPE", "pipe", |tool: &Tool| {
+            strings(&["recipe", "check", &tool.pipe("recipe.toml")])
+        }));
+    }
+    cases
 }

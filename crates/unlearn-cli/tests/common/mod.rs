@@ -92,6 +92,13 @@ impl Tool {
         path.to_str().unwrap().to_owned()
     }
 
+    /// Makes a pipe that nobody writes to, and returns its path.
+    pub fn pipe(&self, name: &str) -> String {
+        let path = self.path(name);
+        assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
+        path
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_unlearn"));
         command.args(arguments).current_dir(self.root()).env_remove("RUST_LOG");
@@ -113,6 +120,8 @@ pub fn contents(folder: &Path) -> Vec<(PathBuf, String)> {
             if path.is_dir() {
                 found.push((path.clone(), "folder".into()));
                 folders.push(path);
+            } else if !path.is_file() {
+                found.push((path, "neither file nor folder".into()));
             } else {
                 found.push((path.clone(), hash(&std::fs::read(&path).unwrap())));
             }

@@ -47,6 +47,24 @@ fn files_that_are_no_text_are_named() {
     assert!(error.to_string().contains("no/such/list.txt"), "{error}");
 }
 
+#[test]
+fn what_is_no_list_is_refused_before_it_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut cases = vec![(folder.path().to_owned(), "a folder")];
+    if cfg!(target_os = "linux") {
+        // It never ends.
+        cases.push(("/dev/zero".into(), "a pipe or device"));
+    }
+    let large = folder.path().join("large.txt");
+    std::fs::File::create(&large).unwrap().set_len(LARGEST + 1).unwrap();
+    cases.push((large, "67108865 bytes"));
+    for (path, says) in cases {
+        let error = read(&path).unwrap_err();
+        assert_eq!(error.code(), "E_DATA_FORMAT");
+        assert!(error.to_string().contains(says), "{error}");
+    }
+}
+
 proptest::proptest! {
     #[test]
     fn lists_go_round(indices in proptest::collection::vec(0..usize::MAX, 0..50)) {

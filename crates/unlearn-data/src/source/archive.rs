@@ -44,15 +44,10 @@ pub fn unpack(file: &Path, members: &[Member<'_>], dir: &Path) -> Result<(), Dat
     };
     let unwritable = |source| DataError::io(dir, "write", source);
     std::fs::create_dir_all(parent).map_err(unwritable)?;
-    let scratch = tempfile::Builder::new().prefix(".unpacking-").tempdir_in(parent).map_err(unwritable)?;
+    let scratch = super::scratch(".unpacking-", 0o777).tempdir_in(parent).map_err(unwritable)?;
     extract(file, members, scratch.path())?;
     #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        std::fs::set_permissions(scratch.path(), std::fs::Permissions::from_mode(0o755))
-            .map_err(unwritable)?;
-        File::open(scratch.path()).and_then(|d| d.sync_all()).map_err(unwritable)?;
-    }
+    File::open(scratch.path()).and_then(|d| d.sync_all()).map_err(unwritable)?;
     // From here on the folder is no longer scratch: nothing removes it.
     let scratch = scratch.keep();
     if let Err(source) = std::fs::rename(&scratch, dir) {

@@ -11,7 +11,7 @@
 use std::path::{Path, PathBuf};
 
 use super::records::{Collected, Layout};
-use super::{Reader, TrainTest, pickle};
+use super::{Reader, TrainTest, only_place, pickle};
 use crate::DataError;
 use crate::dataset::{Dataset, Normalization};
 
@@ -19,7 +19,7 @@ use crate::dataset::{Dataset, Normalization};
 pub const READER: Reader = Reader {
     id: "cifar10",
     layout: "data_batch_1.bin … data_batch_5.bin and test_batch.bin (or without .bin, pickled)",
-    detect: |dir| find(dir).is_some(),
+    detect: |dir| !matches!(find(dir), Ok(None)),
     open,
 };
 
@@ -42,18 +42,18 @@ pub const FILES: [&str; 6] = [
 
 const LAYOUT: Layout = Layout { label_classes: &[10], records: 10_000 };
 
-/// Reads both halves from `dir`; the binary layout is preferred where both lie there.
+/// Reads both halves from `dir`.
 ///
 /// # Errors
 /// [`DataError::Length`] for a file that is not exactly 10,000 records long,
 /// [`DataError::LabelRange`] naming record and byte, [`DataError::Format`] for a pickle that holds
-/// something else, [`DataError::Io`].
+/// something else, [`DataError::Folder`] where both layouts lie there, [`DataError::Io`].
 pub fn open(dir: &Path) -> Result<TrainTest, DataError> {
     open_with(dir, LAYOUT)
 }
 
 fn open_with(dir: &Path, layout: Layout) -> Result<TrainTest, DataError> {
-    let (folder, binary) = find(dir).unwrap_or_else(|| (dir.to_owned(), true));
+    let (folder, binary) = find(dir)?.unwrap_or_else(|| (dir.to_owned(), true));
     let half = |name: &str, files: &[&str]| -> Result<Dataset, DataError> {
         let mut collected = Collected::with_capacity(files.len() * layout.records)?;
         for file in files {
@@ -70,17 +70,17 @@ fn open_with(dir: &Path, layout: Layout) -> Result<TrainTest, DataError> {
 }
 
 /// The folder that holds the files, and whether they are binary.
-fn find(dir: &Path) -> Option<(PathBuf, bool)> {
+///
+/// # Errors
+/// [`DataError::Folder`] when both layouts, or two copies of one, lie there.
+fn find(dir: &Path) -> Result<Option<(PathBuf, bool)>, DataError> {
     let places = [
         (dir.to_owned(), "data_batch_1.bin", true),
         (dir.join("cifar-10-batches-bin"), "data_batch_1.bin", true),
         (dir.to_owned(), "data_batch_1", false),
         (dir.join("cifar-10-batches-py"), "data_batch_1", false),
     ];
-    places
-        .into_iter()
-        .find(|(folder, file, _)| folder.join(file).is_file())
-        .map(|(folder, _, binary)| (folder, binary))
+    only_place(dir, places)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use super::records::{Collected, Layout};
-use super::{Reader, TrainTest, pickle};
+use super::{Reader, TrainTest, only_place, pickle};
 use crate::DataError;
 use crate::dataset::{Dataset, Normalization};
 
@@ -16,7 +16,7 @@ use crate::dataset::{Dataset, Normalization};
 pub const READER: Reader = Reader {
     id: "cifar100",
     layout: "train.bin and test.bin (or without .bin, pickled)",
-    detect: |dir| find(dir).is_some(),
+    detect: |dir| !matches!(find(dir), Ok(None)),
     open,
 };
 
@@ -38,7 +38,7 @@ pub const CLASS_NAMES: [&str; 100] = [
 const TRAIN: Layout = Layout { label_classes: &[20, 100], records: 50_000 };
 const TEST: Layout = Layout { label_classes: &[20, 100], records: 10_000 };
 
-/// Reads both halves from `dir`; the binary layout is preferred where both lie there.
+/// Reads both halves from `dir`.
 ///
 /// # Errors
 /// As [`super::cifar10::open`].
@@ -47,7 +47,7 @@ pub fn open(dir: &Path) -> Result<TrainTest, DataError> {
 }
 
 fn open_with(dir: &Path, train: Layout, test: Layout) -> Result<TrainTest, DataError> {
-    let (folder, binary) = find(dir).unwrap_or_else(|| (dir.to_owned(), true));
+    let (folder, binary) = find(dir)?.unwrap_or_else(|| (dir.to_owned(), true));
     let half = |name: &str, file: &str, layout: Layout| -> Result<Dataset, DataError> {
         let mut collected = Collected::with_capacity(layout.records)?;
         if binary {
@@ -64,17 +64,17 @@ fn open_with(dir: &Path, train: Layout, test: Layout) -> Result<TrainTest, DataE
 }
 
 /// The folder that holds the files, and whether they are binary.
-fn find(dir: &Path) -> Option<(PathBuf, bool)> {
+///
+/// # Errors
+/// [`DataError::Folder`] when both layouts, or two copies of one, lie there.
+fn find(dir: &Path) -> Result<Option<(PathBuf, bool)>, DataError> {
     let places = [
         (dir.to_owned(), "train.bin", true),
         (dir.join("cifar-100-binary"), "train.bin", true),
         (dir.to_owned(), "train", false),
         (dir.join("cifar-100-python"), "train", false),
     ];
-    places
-        .into_iter()
-        .find(|(folder, file, _)| folder.join(file).is_file())
-        .map(|(folder, _, binary)| (folder, binary))
+    only_place(dir, places)
 }
 
 #[cfg(test)]

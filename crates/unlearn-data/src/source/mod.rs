@@ -23,7 +23,7 @@ mod picture;
 mod records;
 pub mod synthetic;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use kind::SourceKind;
 
@@ -132,6 +132,49 @@ fn allocate(what: &str, len: Option<usize>) -> Result<Vec<u8>, DataError> {
     bytes.try_reserve_exact(len).map_err(|_| too_large(len as u64))?;
     bytes.resize(len, 0);
     Ok(bytes)
+}
+
+/// A builder of scratch files and folders that are given their final name when they are whole. A data
+/// set is an ordinary file: it gets the rights that the umask leaves of `mode`, not those of a scratch
+/// file, which are for its owner's eyes only.
+fn scratch(prefix: &str, mode: u32) -> tempfile::Builder<'_, 'static> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder
+}
+
+/// The one of `places` (folder, file, layout) whose file is there.
+///
+/// # Errors
+/// [`DataError::Folder`] when there are more than one: they may hold different pictures.
+fn only_place<L: Copy>(
+    dir: &Path,
+    places: impl IntoIterator<Item = (PathBuf, &'static str, L)>,
+) -> Result<Option<(PathBuf, L)>, DataError> {
+    let found: Vec<_> = places.into_iter().filter(|(folder, file, _)| folder.join(file).is_file()).collect();
+    match &found[..] {
+        [] => Ok(None),
+        [(folder, _, layout)] => Ok(Some((folder.clone(), *layout))),
+        _ => Err(DataError::Folder {
+            path: dir.to_owned(),
+            fault: crate::error::FolderFault::Layout,
+            got: format!(
+                "the same data set {} times: {}",
+                found.len(),
+                found
+                    .iter()
+                    .map(|(folder, file, _)| folder.join(file).display().to_string())
+                    .collect::<Vec<_>>()
+                    .join(", ")
+            ),
+            expected: "one copy, in one layout".into(),
+            mend: "Name the folder of the one that is meant, or move the other away".into(),
+        }),
+    }
 }
 
 #[cfg(test)]

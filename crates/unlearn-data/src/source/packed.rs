@@ -110,7 +110,7 @@ pub fn write(path: &Path, data: &TrainTest) -> Result<(), DataError> {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    let scratch = tempfile::Builder::new().prefix(".packing-").tempfile_in(folder).map_err(failed)?;
+    let scratch = super::scratch(".packing-", 0o666).tempfile_in(folder).map_err(failed)?;
     let mut out = Hashing { inner: BufWriter::new(scratch.as_file()), hash: Sha256::new() };
     let mut write_all = || -> std::io::Result<()> {
         out.write_all(MAGIC)?;
@@ -132,25 +132,12 @@ pub fn write(path: &Path, data: &TrainTest) -> Result<(), DataError> {
     };
     write_all().map_err(failed)?;
     drop(out);
-    share(scratch.as_file()).map_err(failed)?;
     scratch.persist_noclobber(path).map_err(|e| match e.error.kind() {
         std::io::ErrorKind::AlreadyExists => DataError::Exists { path: path.to_owned() },
         _ => failed(e.error),
     })?;
     #[cfg(unix)]
     File::open(folder).and_then(|dir| dir.sync_all()).map_err(failed)?;
-    Ok(())
-}
-
-/// Scratch files are made for their owner's eyes only; a data set is an ordinary file.
-#[cfg(unix)]
-fn share(file: &File) -> std::io::Result<()> {
-    use std::os::unix::fs::PermissionsExt as _;
-    file.set_permissions(std::fs::Permissions::from_mode(0o644))
-}
-
-#[cfg(not(unix))]
-fn share(_: &File) -> std::io::Result<()> {
     Ok(())
 }
 

@@ -1,13 +1,13 @@
 //! `results.csv`: one line a row, columns that never change their meaning.
 
-use super::{Network, Report, Row};
+use super::{Network, Report, Row, State};
 use crate::EvalError;
 use crate::attack::Feature;
 use crate::metric::Metric;
 
 /// The columns, in order. New ones are only ever added at the end. Accuracies, shares and gaps are
 /// in per cent or percentage points; a number that is absent is an empty field.
-pub const COLUMNS: [&str; 27] = [
+pub const COLUMNS: [&str; 28] = [
     "network",
     "sparsity",
     "method",
@@ -35,6 +35,7 @@ pub const COLUMNS: [&str; 27] = [
     "auc_forget_test",
     "seeds",
     "reference",
+    "state",
 ];
 
 impl Report {
@@ -90,6 +91,10 @@ fn fields(row: &Row) -> [String; COLUMNS.len()] {
         number(&evaluation.membership.forget_test_auc),
         seeds.join(" "),
         row.reference.join(" "),
+        match row.state {
+            State::Done => "done".to_owned(),
+            State::Diverged => "diverged".to_owned(),
+        },
     ]
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Network, Report, Row};
+use super::{Network, Report, Row, State};
 use crate::metric::Metric;
 
 const HEADER: [&str; 8] = ["network", "method", "UA", "RA", "TA", "MIA", "time", "gap"];
@@ -32,7 +32,9 @@ impl Report {
         for row in &rows {
             line(&mut text, row, &widths);
         }
-        if let Some(row) = self.rows.first() {
+        // A row that diverged cannot say over which test samples TA is.
+        let measured = self.rows.iter().find(|row| row.state == State::Done);
+        if let Some(row) = measured.or(self.rows.first()) {
             text.push('\n');
             let evaluation = &row.evaluation;
             for metric in [
@@ -71,7 +73,10 @@ fn cells<'a>(row: &'a Row, reasons: &mut Vec<&'a str>) -> [String; 8] {
             Network::Dense => "dense".to_owned(),
             Network::Sparse => format!("sparse {:.1} %", 100.0 * row.sparsity),
         },
-        row.method.replace('|', "\\|"),
+        match row.state {
+            State::Done => row.method.replace('|', "\\|"),
+            State::Diverged => format!("{} (diverged)", row.method.replace('|', "\\|")),
+        },
         number(&evaluation.unlearning_accuracy, 2),
         number(&evaluation.retain_accuracy, 2),
         number(&evaluation.test_accuracy, 2),

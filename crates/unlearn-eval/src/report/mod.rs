@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use csv::COLUMNS;
 
 use crate::EvalError;
-use crate::evaluation::Evaluation;
+use crate::evaluation::{EvalConfig, Evaluation};
 use crate::gap::Gap;
 use crate::metric::Metric;
 
@@ -35,6 +35,18 @@ pub enum Network {
     Sparse,
 }
 
+/// How a row came to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum State {
+    /// There is a model, and it was measured.
+    #[default]
+    Done,
+    /// Loss, weights or answers stopped being finite: there is no model, and every number is absent.
+    Diverged,
+}
+
 /// One method on one network.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,6 +60,9 @@ pub struct Row {
     pub sparsity: f64,
     /// The method's name (`original`, `retrain`, `finetune`, …).
     pub method: String,
+    /// How it ended.
+    #[serde(default)]
+    pub state: State,
     /// Wall-clock seconds of the method.
     pub seconds: Metric,
     /// What was measured of the result.
@@ -96,6 +111,7 @@ impl Row {
             network_name: None,
             sparsity,
             method,
+            state: State::Done,
             seconds: Metric::absent("no time was recorded", SECONDS),
             reference: evaluation.reference.clone(),
             evaluation,
@@ -103,6 +119,23 @@ impl Row {
             seeds: BTreeMap::new(),
             diagnostics: BTreeMap::new(),
         })
+    }
+
+    /// A row of a `method` that diverged, because of `reason`.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn diverged(
+        sparsity: f64,
+        method: impl Into<String>,
+        reason: &str,
+        config: &EvalConfig,
+    ) -> Result<Self, EvalError> {
+        let reason = format!("diverged: {reason}");
+        let mut row = Self::new(sparsity, method, Evaluation::absent(&reason, config))?;
+        row.seconds = Metric::absent(reason, SECONDS);
+        row.state = State::Diverged;
+        Ok(row)
     }
 
     /// The same row under the name of the network that the method started from.
@@ -205,7 +238,13 @@ impl Report {
         let gaps: Vec<Gap> = rows
             .iter()
             .map(|row| {
+                if let (State::Diverged, Some(reason)) = (row.state, row.seconds.reason()) {
+                    return Ok(Gap::absent(reason));
+                }
                 match rows.iter().rev().find(|other| other.method == RETRAIN && other.is_beside(row)) {
+                    Some(retrain) if retrain.state == State::Diverged => {
+                        Ok(Gap::absent("Retrain of the same network diverged"))
+                    }
                     Some(retrain) => Gap::between(&row.evaluation, &retrain.evaluation),
                     None => Ok(Gap::absent("no retrain row of the same network, sparsity and seeds")),
                 }

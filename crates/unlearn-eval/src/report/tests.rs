@@ -104,7 +104,7 @@ fn csv_columns_are_stable_and_absent_numbers_are_empty() {
         "network,sparsity,method,ua,ra,ta,ta_full,val,mia,seconds,gap,gap_ua,gap_ra,gap_ta,gap_mia,\
          mia_correctness,mia_entropy,mia_modified_entropy,mia_probabilities,privacy_correctness,\
          privacy_confidence,privacy_entropy,privacy_modified_entropy,privacy_probabilities,\
-         auc_forget_test,seeds,reference"
+         auc_forget_test,seeds,reference,state"
     );
     let records: Vec<BTreeMap<String, String>> = reader.deserialize().map(Result::unwrap).collect();
     let report = report();
@@ -133,6 +133,38 @@ fn markdown_has_aligned_columns_definitions_and_reasons() {
     assert!(lines[2].contains("–¹") && text.contains("–¹: no time was recorded"), "{text}");
     assert!(lines[5].contains("–²") && text.contains("–²: no retrain row"), "{text}");
     assert!(text.contains("UA: 100 − top-1 accuracy on the forget set"), "{text}");
+}
+
+#[test]
+fn a_row_that_diverged_says_so_in_every_form_and_has_no_number() {
+    let mut report = report();
+    let lost = |method: &str| {
+        Row::diverged(0.0, method, "step 3: the loss is not finite", &EvalConfig::default())
+            .unwrap()
+            .with_seeds([("forget", 2), ("init", 1)])
+    };
+    report.push(lost("gradient-ascent")).unwrap();
+    let text = report.to_json().unwrap();
+    assert_eq!(Report::from_json(&text).unwrap(), report);
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!((&json["rows"][1]["state"], &json["rows"][4]["state"]), (&"done".into(), &"diverged".into()));
+    let reason = "diverged: step 3: the loss is not finite";
+    assert_eq!(json["rows"][4]["evaluation"]["unlearning_accuracy"]["absent"], reason);
+    assert_eq!(json["rows"][4]["gap"]["average"]["absent"], reason);
+    let csv = report.to_csv().unwrap();
+    let last = csv.lines().last().unwrap();
+    assert!(last.starts_with("dense,0,gradient-ascent,,,") && last.ends_with(",diverged"), "{last}");
+    let table = report.to_markdown();
+    assert!(table.contains("| gradient-ascent (diverged) |") && table.contains(reason), "{table}");
+    // Without its Retrain a row has no gap; the reason is not that there is none.
+    report.push(lost("retrain")).unwrap();
+    assert_eq!(report.rows[1].gap.average.reason(), Some("Retrain of the same network diverged"));
+    // The definitions are those of a row that was measured.
+    let mut first = Report::default();
+    first.push(lost("original")).unwrap();
+    first.push(row(0.0, "finetune", evaluation(0.4, 0.9, 0.2))).unwrap();
+    let definition = first.rows[1].evaluation.test_accuracy.definition();
+    assert!(first.to_markdown().contains(definition), "{definition}");
 }
 
 #[test]

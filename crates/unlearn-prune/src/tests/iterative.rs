@@ -9,7 +9,10 @@ use unlearn_train::{
 use super::mask::thirds;
 use super::net::{TinyNet, bits, loader, values};
 use crate::iterative::{IterativeRun, RetrainLength, Round};
-use crate::{IterativeConfig, Magnitude, MaskSet, PruneConfig, PruneError, Rewind, iterative, one_shot};
+use crate::{
+    EmptyLayers, IterativeConfig, Magnitude, MaskSet, PruneConfig, PruneError, Rewind, Scope, Start,
+    iterative, iterative_from, one_shot,
+};
 
 fn config(rounds: u32, rewind: Rewind) -> IterativeConfig {
     let fit = FitConfig {
@@ -125,6 +128,66 @@ fn a_given_mask_holds_from_the_start() {
     let zero =
         |r: &Round<TinyNet>| values(&r.model, "head.weight").iter().step_by(3).all(|w| w.to_bits() == 0);
     assert!(zero(&rounds[0]) && zero(&rounds[1]), "a weight outside the rule came back");
+}
+
+/// A network that was trained elsewhere is pruned as the one that was trained here.
+#[test]
+fn the_first_training_can_be_done_elsewhere() {
+    let loader = loader(24, 8);
+    let objective = CrossEntropy::default();
+    let given = thirds(&TinyNet::flex(1));
+    for (rewind, mask) in
+        [(Rewind::Init, None), (Rewind::Epoch(1), None), (Rewind::Final, None), (Rewind::Final, Some(&given))]
+    {
+        let config = config(2, rewind);
+        let whole = run(&config, mask, None, &mut Silent).unwrap();
+        let snapshots = FitConfig { snapshot_epochs: vec![1], ..config.fit.clone() };
+        let early =
+            fit(TinyNet::flex(1), &loader, &objective, &Unconstrained, &snapshots, &mut Silent).unwrap();
+        let start = Start {
+            init: TinyNet::flex(1),
+            model: whole[0].model.valid(),
+            early: Some(early.snapshots[&1].valid()),
+        };
+        let parts =
+            IterativeRun { loader: &loader, objective: &objective, score: &Magnitude, mask, directory: None };
+        let rounds = iterative_from(&start, &parts, &config, &mut Silent).unwrap();
+        assert_eq!(rounds.len(), 2);
+        for (ours, theirs) in rounds.iter().zip(&whole[1..]) {
+            assert_eq!(bits(&ours.model), bits(&theirs.model), "{rewind}");
+            assert_eq!((&ours.mask, ours.record.round), (&theirs.mask, theirs.record.round));
+            if let Some(mask) = mask {
+                assert_eq!(ours.mask.intersect(mask).unwrap(), ours.mask, "a weight that was gone came back");
+            }
+        }
+        if rewind == Rewind::Epoch(1) {
+            let none = Start { early: None, ..start };
+            let error = iterative_from(&none, &parts, &config, &mut Silent).unwrap_err();
+            assert!(error.to_string().contains("weights of epoch 1"), "{error}");
+        }
+    }
+}
+
+#[test]
+fn a_rate_that_leaves_nothing_is_refused_before_any_training() {
+    for (rate, rounds, scope) in
+        [(0.9999, 1, Scope::Global), (0.9, 4, Scope::Global), (0.9, 4, Scope::PerLayer)]
+    {
+        let mut config = config(rounds, Rewind::Init);
+        config.prune = PruneConfig { scope, empty_layers: EmptyLayers::Allow, ..PruneConfig::new(rate) };
+        let error = config.prune.check(&TinyNet::flex(1), rounds, None).unwrap_err();
+        assert_eq!(error.code(), "E_PRUNE_ALL");
+        assert!(error.to_string().contains("308 prunable weights"), "{error}");
+    }
+    // 308 → 31 → 3 at two rounds; with a third it is none (2.7 of 3 go).
+    let check = |rounds, mask: Option<&MaskSet>| PruneConfig::new(0.9).check(&TinyNet::flex(1), rounds, mask);
+    check(2, None).unwrap();
+    assert_eq!(check(3, None).unwrap_err().code(), "E_PRUNE_ALL");
+    check(u32::MAX, None).unwrap_err();
+    // What is gone already counts.
+    let once = one_shot(&TinyNet::flex(1), &Magnitude, &PruneConfig::new(0.9), None).unwrap();
+    check(1, Some(&once)).unwrap();
+    assert_eq!(check(2, Some(&once)).unwrap_err().code(), "E_PRUNE_ALL");
 }
 
 #[test]

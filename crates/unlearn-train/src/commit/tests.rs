@@ -47,11 +47,12 @@ fn what_is_not_committed_goes() {
     assert!(pending.write("a.bin", &[2]).is_err(), "a file is written once");
     drop(pending);
     assert!(names(parent.path()).is_empty());
-    fs::create_dir_all(parent.path().join(".tmp-dead/inside")).unwrap();
-    fs::write(parent.path().join(".tmp-file"), b"x").unwrap();
+    fs::create_dir_all(parent.path().join(".unlearn-tmp-dead/inside")).unwrap();
+    fs::write(parent.path().join(".unlearn-tmp-file"), b"x").unwrap();
     fs::write(parent.path().join("kept"), b"x").unwrap();
+    fs::write(parent.path().join(".tmp-kept"), b"x").unwrap();
     remove_unfinished(parent.path()).unwrap();
-    assert_eq!(names(parent.path()), ["kept"]);
+    assert_eq!(names(parent.path()), [".tmp-kept", "kept"]);
     remove_unfinished(&parent.path().join("nowhere")).unwrap();
 }
 
@@ -103,4 +104,50 @@ fn a_file_is_replaced_whole() {
     assert_eq!(names(parent.path()), ["config.json"]);
     let error = write_whole(&parent.path().join("no/config.json"), b"x").unwrap_err();
     assert!(matches!(error, TrainError::Io { .. }), "{error}");
+}
+
+#[test]
+fn what_no_commit_wrote_is_never_replaced() {
+    type Make = fn(&Path);
+    let foreign: [Make; 3] = [
+        |at| fs::write(at, "a file").unwrap(),
+        |at| {
+            fs::create_dir(at).unwrap();
+            fs::write(at.join("notes.txt"), "mine").unwrap();
+        },
+        |at| {
+            committed(at.parent().unwrap());
+            fs::write(at.join("notes.txt"), "mine").unwrap();
+        },
+    ];
+    for make in foreign {
+        let parent = tempfile::tempdir().unwrap();
+        let at = parent.path().join("00000007");
+        make(&at);
+        let before = (at.is_dir().then(|| names(&at)), fs::read(at.join("notes.txt")).ok());
+        let mut pending = Pending::new(parent.path()).unwrap();
+        pending.write("c.bin", b"new").unwrap();
+        let error = pending.commit("00000007").unwrap_err();
+        assert!(matches!(error, TrainError::RunDirectory { .. }), "{error}");
+        assert_eq!((at.is_dir().then(|| names(&at)), fs::read(at.join("notes.txt")).ok()), before);
+        assert_eq!(names(parent.path()), ["00000007"], "nothing is left beside it");
+    }
+}
+
+/// The rights of a new file are what the umask leaves of the usual ones, for every way of writing.
+#[cfg(unix)]
+#[test]
+fn files_and_folders_have_the_rights_of_any_other() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let parent = tempfile::tempdir().unwrap();
+    let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let (file, folder) = (parent.path().join("plain"), parent.path().join("folder"));
+    fs::write(&file, "x").unwrap();
+    fs::create_dir(&folder).unwrap();
+    let commit = committed(parent.path());
+    write_whole(&parent.path().join("config.json"), b"x").unwrap();
+    assert_eq!(mode(commit.path()), mode(&folder));
+    for name in ["00000007/a.bin", "00000007/COMMIT.json", "config.json"] {
+        assert_eq!(mode(&parent.path().join(name)), mode(&file), "{name}");
+    }
 }

@@ -262,7 +262,12 @@ fn a_lost_snapshot_is_taken_anew() {
 fn what_a_kill_leaves_unfinished_is_cleared() {
     let at = tempfile::tempdir().unwrap();
     go(at.path(), &sgd(), &mut Stop::after(5)).unwrap_err();
-    for folder in [".tmp-1", "ckpt/.tmp-2", "ckpt/.tmp-old-00000002", "snapshots/.tmp-3"] {
+    for folder in [
+        ".unlearn-tmp-1",
+        "ckpt/.unlearn-tmp-2",
+        "ckpt/.unlearn-tmp-old-00000002",
+        "snapshots/.unlearn-tmp-3",
+    ] {
         fs::create_dir_all(at.path().join(folder)).unwrap();
         fs::write(at.path().join(folder).join("model.safetensors"), b"half").unwrap();
     }
@@ -271,7 +276,7 @@ fn what_a_kill_leaves_unfinished_is_cleared() {
     log.extend(b"{\"event\":\"sav");
     fs::write(at.path().join("log.jsonl"), log).unwrap();
     go(at.path(), &sgd(), &mut Stop::after(1)).unwrap_err();
-    assert!(contents(at.path()).keys().all(|name| !name.contains(".tmp")));
+    assert!(contents(at.path()).keys().all(|name| !name.contains("-tmp-")));
     assert!(at.path().join("ckpt/notes").exists(), "what is not ours stays");
     let log = fs::read_to_string(at.path().join("log.jsonl")).unwrap();
     assert!(log.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()), "{log}");

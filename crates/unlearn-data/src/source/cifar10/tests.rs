@@ -50,7 +50,7 @@ fn the_folder_of_the_archive_is_found() {
     let inner = dir.path().join("cifar-10-batches-bin");
     fs::create_dir(&inner).unwrap();
     write_all(&inner);
-    assert_eq!(find(dir.path()), Some((inner, true)));
+    assert_eq!(find(dir.path()).unwrap(), Some((inner, true)));
     assert_eq!(open_with(dir.path(), TINY).unwrap().train.len(), 15);
 }
 
@@ -76,6 +76,25 @@ fn both_layouts_give_one_fingerprint() {
     let (a, b) = (open_with(binary.path(), layout).unwrap(), open_with(python.path(), layout).unwrap());
     assert_eq!(a.train.fingerprint(), b.train.fingerprint());
     assert_eq!(a.test.fingerprint(), b.test.fingerprint());
+}
+
+#[test]
+fn two_layouts_in_one_folder_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    write_all(dir.path());
+    for other in ["data_batch_1", "cifar-10-batches-py/data_batch_1", "cifar-10-batches-bin/data_batch_1.bin"]
+    {
+        let other = dir.path().join(other);
+        fs::create_dir_all(other.parent().unwrap()).unwrap();
+        fs::write(&other, b"another copy").unwrap();
+        let name = other.file_name().unwrap().to_str().unwrap();
+        refused(dir.path(), "E_FOLDER_LAYOUT", &["2 times", "data_batch_1.bin", name, "move the other"]);
+        // `auto` finds the set and says the same.
+        let error = crate::source::open("auto".parse().unwrap(), Some(dir.path())).unwrap_err();
+        assert!(error.to_string().contains("2 times"), "{error}");
+        fs::remove_file(other).unwrap();
+    }
+    open_with(dir.path(), TINY).unwrap();
 }
 
 #[test]

@@ -81,13 +81,13 @@ fn twenty_kills_at_random_moments_change_no_bit() {
             assert!(status.success() || status.code().is_none(), "{status}");
             kills += usize::from(status.code().is_none());
             let there = if directory.exists() { contents(&directory) } else { BTreeMap::new() };
-            unfinished += usize::from(there.keys().any(|name| name.contains(".tmp-")));
+            unfinished += usize::from(there.keys().any(|name| name.contains(".unlearn-tmp-")));
         }
         assert_eq!(run(&directory).unwrap(), expected, "run {runs}, after {kills} kills");
         assert_eq!(stored(&directory), expected);
         let log = fs::read_to_string(directory.join("log.jsonl")).unwrap();
         resumed += usize::from(log.contains("\"resumed\""));
-        assert!(contents(&directory).keys().all(|name| !name.contains(".tmp-")));
+        assert!(contents(&directory).keys().all(|name| !name.contains(".unlearn-tmp-")));
         fs::remove_dir_all(&directory).unwrap();
     }
     println!(

@@ -1,0 +1,110 @@
+//! Errors about models and checkpoints.
+
+use unlearn::models::{CheckpointError, ModelError};
+
+use crate::error::{Exit, Failure};
+
+impl From<ModelError> for Failure {
+    fn from(error: ModelError) -> Self {
+        match error {
+            ModelError::Config { field, got, expected, mend } => {
+                Self::config(format!("model.{field}"), got, expected, mend)
+            }
+            ModelError::UnknownName { got, nearest, known } => Self::config(
+                "model.name",
+                format!("{got:?}"),
+                format!("one of {}", known.join(", ")),
+                nearest.map_or_else(|| "use one of these".into(), |near| format!("did you mean {near:?}?")),
+            ),
+            other => Self::config("model", other.to_string(), "a model", "correct its description"),
+        }
+    }
+}
+
+impl From<CheckpointError> for Failure {
+    fn from(error: CheckpointError) -> Self {
+        let code = error.code();
+        let make = |place: String, got: String, expected: String, mend: &str| {
+            Self::new(code, Exit::Checkpoint, place, got, expected, mend)
+        };
+        match error {
+            CheckpointError::Io { path, source, .. } => Self::io(&path, &source),
+            CheckpointError::NotAFile { path, got } => make(
+                path.display().to_string(),
+                got.into(),
+                "a regular file".into(),
+                "name the checkpoint file itself",
+            ),
+            CheckpointError::TooLarge { path, what, got, limit, mend } => make(
+                path.display().to_string(),
+                format!("a file that {what} {got} bytes"),
+                format!("at most {limit} bytes"),
+                mend,
+            ),
+            CheckpointError::Format { path, got, expected, mend } => {
+                make(path.display().to_string(), got, expected.into(), mend)
+            }
+            CheckpointError::ElementType { path, name, got } => make(
+                format!("{}: tensor {name}", path.display()),
+                got,
+                "float32, float64, float16 or bfloat16".into(),
+                "convert the tensor where it was written",
+            ),
+            CheckpointError::Duplicate { name } => make(
+                format!("tensor {name}"),
+                "the name more than once".into(),
+                "each name once".into(),
+                "write the checkpoint anew",
+            ),
+            CheckpointError::Length { name, got, shape } => make(
+                format!("tensor {name}"),
+                format!("{got} values"),
+                format!("{} for shape {shape:?}", shape.iter().product::<usize>()),
+                "write the checkpoint anew",
+            ),
+            CheckpointError::Mismatch(mismatch) => make(
+                "checkpoint".into(),
+                mismatch.to_string(),
+                "every tensor of the model, of its shape, and no other".into(),
+                "choose the model that it was made from ([model] of the recipe)",
+            ),
+            CheckpointError::NonFinite { tensors } => make(
+                "checkpoint".into(),
+                format!("NaN or infinite values in {}", some_of(&tensors)),
+                "finite values".into(),
+                "use the last finite checkpoint",
+            ),
+            CheckpointError::Unsupported { path, got } => make(
+                format!("parameter {path}"),
+                got.into(),
+                "float parameters".into(),
+                "mark the field `#[module(skip)]` or make it a float tensor",
+            ),
+            CheckpointError::Metadata { key, reason } => make(
+                format!("metadata {key}"),
+                reason,
+                "what this version writes there".into(),
+                "write the checkpoint anew",
+            ),
+            other => Self::new(
+                code,
+                Exit::Internal,
+                "checkpoint",
+                other.to_string(),
+                "a checkpoint",
+                "run again with --resume; if it happens again, try another device",
+            ),
+        }
+    }
+}
+
+/// The first tensors of a list, with their counts.
+fn some_of(tensors: &[(String, usize)]) -> String {
+    const SHOWN: usize = 20;
+    let mut text: Vec<String> =
+        tensors.iter().take(SHOWN).map(|(n, count)| format!("{n} ({count})")).collect();
+    if tensors.len() > SHOWN {
+        text.push(format!("and {} more", tensors.len() - SHOWN));
+    }
+    text.join(", ")
+}

@@ -1,0 +1,73 @@
+//! Errors about training and run directories.
+
+use unlearn::train::TrainError;
+
+use crate::error::{Exit, Failure};
+
+impl From<TrainError> for Failure {
+    fn from(error: TrainError) -> Self {
+        match error {
+            TrainError::Config { field, got, expected, mend } => Self::config(field, got, expected, mend),
+            TrainError::Diverged { step, epoch, what, last_loss, rate } => Self::new(
+                "E_DIVERGED",
+                Exit::Diverged,
+                format!("step {step} (epoch {epoch})"),
+                format!("a {what} that is not finite; the last finite loss was {last_loss}"),
+                "finite numbers",
+                format!("lower the learning rate (now {rate}) or set clip_norm"),
+            ),
+            TrainError::Interrupted { step } => Self::new(
+                "E_INTERRUPTED",
+                Exit::Interrupted,
+                "run",
+                format!("a request to stop after step {step}"),
+                "to reach the end",
+                "run the same command with --resume to go on",
+            ),
+            TrainError::Locked { path, holder } => Self::new(
+                "E_LOCKED",
+                Exit::Environment,
+                path.display().to_string(),
+                format!("a directory in use by another run ({holder})"),
+                "a directory that no run uses",
+                "wait for it to end, or choose another directory",
+            ),
+            TrainError::RunDirectory { path, got, expected, mend } => {
+                Self::new("E_OUTDIR", Exit::Environment, path.display().to_string(), got, expected, mend)
+            }
+            TrainError::OtherRun { path, differences } => {
+                // Other pictures are another fault than another recipe.
+                let data = differences.iter().all(|d| d.contains("data.t") || d.contains("split "));
+                let (code, exit) =
+                    if data { ("E_DATASET_MISMATCH", Exit::Data) } else { ("E_RESUME_CONFIG", Exit::Usage) };
+                Self::new(
+                    code,
+                    exit,
+                    path.display().to_string(),
+                    differences.join("; "),
+                    "the run that was begun there",
+                    "run with the old recipe, data and device, or choose another folder with --out",
+                )
+            }
+            TrainError::Io { path, source } => Self::io(&path, &source),
+            TrainError::Read { reason } => Self::new(
+                "E_BACKEND",
+                Exit::Internal,
+                "device",
+                reason,
+                "a tensor read back",
+                "run again with --resume; if it happens again, try another device",
+            ),
+            TrainError::Data(error) => error.into(),
+            TrainError::Checkpoint(error) => error.into(),
+            other => Self::new(
+                "E_TRAIN",
+                Exit::Internal,
+                "training",
+                other.to_string(),
+                "a run to its end",
+                "see the message",
+            ),
+        }
+    }
+}

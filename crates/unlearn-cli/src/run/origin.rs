@@ -1,0 +1,105 @@
+//! Whether a model belongs to the recipe, mask and forget set that it is used with.
+
+use std::path::Path;
+
+use unlearn::models::checkpoint::Metadata;
+use unlearn::prune::MaskSet;
+
+use super::artefact::{MASK, MODEL, RECORD, Record};
+use super::world::World;
+use crate::error::{Exit, Failure};
+
+/// Metadata of a model: SHA-256 of the mask that it was trained under, or `none`.
+pub(crate) const MASK_ID: &str = "unlearn.mask";
+
+/// A model is only unlearned and judged on the data and split that it was trained on.
+pub(crate) fn check_origin(metadata: &Metadata, world: &World, place: &str) -> Result<(), Failure> {
+    let checkpoint = |code, got: String, expected: String, mend: &str| {
+        Failure::new(code, Exit::Checkpoint, place, got, expected, mend)
+    };
+    if let Some(model) = metadata.model()?
+        && model != world.recipe.model
+    {
+        return Err(checkpoint(
+            "E_CKPT_MODEL",
+            format!("{model:?}"),
+            format!("the recipe's {:?}", world.recipe.model),
+            "use the recipe that the model was trained by, or correct its [model]",
+        ));
+    }
+    match metadata.data_fingerprint() {
+        None => tracing::warn!(file = place, "does not say which data it was trained on; not checked"),
+        Some(said) if said == world.train.fingerprint() => {}
+        Some(said) => {
+            return Err(Failure::new(
+                "E_DATASET_MISMATCH",
+                Exit::Data,
+                place,
+                format!("a model trained on data with fingerprint {said}"),
+                format!("{}, that of {}", world.train.fingerprint(), world.train.name()),
+                "use the data (order, number and pictures) that the model was trained on",
+            ));
+        }
+    }
+    match metadata.split_id() {
+        Some(said) if said != world.split.id() => Err(checkpoint(
+            "E_SPLIT",
+            format!("a model trained under the split {said}"),
+            format!("{}, that of the recipe", world.split.id()),
+            "use the recipe's [split] and seeds.split that the model was trained under",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// What a model of ours says of its mask.
+pub(crate) fn mask_id(mask: Option<&MaskSet>) -> String {
+    mask.map_or_else(|| "none".to_owned(), MaskSet::fingerprint)
+}
+
+/// A model of ours stands with the mask that it was trained under: without it a method would fill the
+/// pruned weights again, and no zero says that it was pruned.
+pub(crate) fn check_mask(metadata: &Metadata, mask: Option<&MaskSet>, place: &str) -> Result<(), Failure> {
+    let Some(said) = metadata.get(MASK_ID) else { return Ok(()) };
+    let there = mask_id(mask);
+    if said == there {
+        return Ok(());
+    }
+    let words =
+        |id: &str| if id == "none" { "no mask".to_owned() } else { format!("a mask with SHA-256 {id}") };
+    Err(Failure::new(
+        "E_MASK_FILE",
+        Exit::Checkpoint,
+        place,
+        format!("{} beside the model", words(&there)),
+        format!("{}, under which it was made", words(said)),
+        format!("keep {MODEL}, {MASK} and {RECORD} together, and name their folder"),
+    ))
+}
+
+/// What a model that was made to forget was made to forget, against what is asked about now.
+pub(crate) fn check_forgotten(record: &Record, world: &World, path: &Path) -> Result<(), Failure> {
+    let Some(said) = &record.forget else {
+        if record.stage != super::ORIGINAL {
+            let model = path.display();
+            tracing::warn!(%model, "does not say which forget set it was made to forget; not checked");
+        }
+        return Ok(());
+    };
+    if said == world.partition.id() {
+        return Ok(());
+    }
+    Err(Failure::new(
+        "E_FORGET_SET",
+        Exit::Checkpoint,
+        path.display().to_string(),
+        format!("a model that was made to forget another set ({})", short(said)),
+        format!("{} ({})", short(world.partition.id()), world.recipe.forget.spec),
+        "use the recipe's [forget] and seeds.forget that the model was unlearned under",
+    ))
+}
+
+/// Enough of an identifier to tell two apart.
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
