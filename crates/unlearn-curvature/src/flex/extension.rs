@@ -239,7 +239,7 @@ impl<B: Backend + DirectNorm + NormKernels, C: CheckpointStrategy> DirectNorm fo
         epsilon: f64,
     ) -> FloatTensor<Self> {
         let [(x, x_node), (gamma, gamma_node), (beta, beta_node), (moments, _)] =
-            [x, gamma, beta, moments].map(|tensor| tensor.into_parts());
+            [x, gamma, beta, moments].map(FloatTensor::<Self>::into_parts);
         let nodes = [x_node, gamma_node, beta_node];
         match DirectNormBackward.prepare::<C>(nodes).compute_bound().stateful() {
             OpsKind::Tracked(step) => {

@@ -204,7 +204,6 @@ impl WithSimd for Gather<'_> {
 }
 
 #[inline(always)]
-#[allow(clippy::inline_always, reason = "the vector instructions are those of the caller")]
 #[allow(clippy::too_many_arguments, reason = "one call site")]
 fn gather<S: Simd, const R: usize, const V: usize>(
     simd: S,

@@ -39,7 +39,6 @@ impl Planes {
 
 /// Sixteen partial sums of `term(a, b)`.
 #[inline(always)]
-#[allow(clippy::inline_always, reason = "the vector instructions are those of the caller")]
 pub(super) fn sum(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f64 {
     let mut sums = [0.0f32; LANES];
     let (a, a_rest) = a.as_chunks::<LANES>();

@@ -202,13 +202,11 @@ impl WithSimd for Dispatch<'_> {
 
 /// The offsets of R rows from the `first`; missing ones repeat the last.
 #[inline(always)]
-#[allow(clippy::inline_always, reason = "the vector instructions are those of the caller")]
 fn rows<const R: usize>(taps: &[u32], first: usize) -> [usize; R] {
     std::array::from_fn(|r| taps[(first + r).min(taps.len() - 1)] as usize)
 }
 
 #[inline(always)]
-#[allow(clippy::inline_always, reason = "the vector instructions are those of the caller")]
 fn sum<S: Simd, const R: usize, const V: usize>(simd: S, work: Work, steps: &[Steps]) {
     let (cotangents, _) = S::as_simd_f32s(work.cotangents);
     let (mut cotangents, _) = cotangents.as_chunks::<V>();
@@ -230,7 +228,6 @@ fn sum<S: Simd, const R: usize, const V: usize>(simd: S, work: Work, steps: &[St
 }
 
 #[inline(always)]
-#[allow(clippy::inline_always, reason = "the vector instructions are those of the caller")]
 fn square<S: Simd, const R: usize, const V: usize>(simd: S, work: Work, steps: &[Steps], units: usize) {
     let (cotangents, _) = S::as_simd_f32s(work.cotangents);
     let (cotangents, _) = cotangents.as_chunks::<V>();

@@ -42,7 +42,6 @@ impl Steps {
 /// # Panics
 /// When a step and a row together lie outside of `source`, or the panel is not of the steps' length.
 #[inline(always)]
-#[allow(clippy::inline_always, reason = "the vector instructions are those of the caller")]
 pub(super) fn tile<S: Simd, const R: usize, const V: usize>(
     simd: S,
     source: &[f32],
@@ -75,7 +74,6 @@ pub(super) fn tile<S: Simd, const R: usize, const V: usize>(
 /// step. A check at every scalar costs two thirds of the speed at 64 outputs (66 against 208 GFLOP/s for a
 /// thread of an AVX-512 machine).
 #[inline(always)]
-#[allow(clippy::inline_always, reason = "one instruction")]
 #[allow(unsafe_code, reason = "measured: see above")]
 fn read(from: &[f32], row: usize) -> f32 {
     debug_assert!(row < from.len());
