@@ -235,31 +235,40 @@ fn square<S: Simd, const R: usize, const V: usize>(simd: S, work: Work, steps: &
     let (sums, _) = sums.as_chunks_mut::<V>();
     let [steps] = steps else { unreachable!("squares have one list of steps") };
     let (length, size) = (steps.len(), work.source.len() / units);
-    let pieces = || {
-        let all = cotangents.chunks_exact(length).enumerate();
-        all.map(|(piece, block)| (&work.source[piece / work.columns * size..][..size], block))
-    };
-    let tops = || (0..work.taps.len()).step_by(R);
-    let one = |first: usize, source: &[f32], block: &[[S::f32s; V]], sums: &mut [[S::f32s; V]]| {
-        let rows = rows::<R>(work.taps, first);
-        let part = tile::<S, R, V>(simd, source, &rows, steps, block);
-        for (sum, part) in sums[first..].iter_mut().zip(&part) {
-            for (sum, &part) in sum.iter_mut().zip(part) {
-                *sum = simd.mul_add_f32s(part, part, *sum);
-            }
-        }
-    };
+    // Plain loops: a closure that is not inlined loses the vector instructions, and with them all speed.
     if length <= SHORT {
-        for first in tops() {
-            for (source, block) in pieces() {
-                one(first, source, block, sums);
+        for first in (0..work.taps.len()).step_by(R) {
+            let rows = rows::<R>(work.taps, first);
+            for (piece, block) in cotangents.chunks_exact(length).enumerate() {
+                let source = &work.source[piece / work.columns * size..][..size];
+                add_square::<S, R, V>(simd, source, &rows, steps, block, &mut sums[first..]);
             }
         }
     } else {
-        for (source, block) in pieces() {
-            for first in tops() {
-                one(first, source, block, sums);
+        for (piece, block) in cotangents.chunks_exact(length).enumerate() {
+            let source = &work.source[piece / work.columns * size..][..size];
+            for first in (0..work.taps.len()).step_by(R) {
+                let rows = rows::<R>(work.taps, first);
+                add_square::<S, R, V>(simd, source, &rows, steps, block, &mut sums[first..]);
             }
+        }
+    }
+}
+
+/// Adds the squares of one tile to the first rows of `sums`.
+#[inline(always)]
+fn add_square<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    source: &[f32],
+    rows: &[usize; R],
+    steps: &Steps,
+    block: &[[S::f32s; V]],
+    sums: &mut [[S::f32s; V]],
+) {
+    let part = tile::<S, R, V>(simd, source, rows, steps, block);
+    for (sum, part) in sums.iter_mut().zip(&part) {
+        for (sum, &part) in sum.iter_mut().zip(part) {
+            *sum = simd.mul_add_f32s(part, part, *sum);
         }
     }
 }
