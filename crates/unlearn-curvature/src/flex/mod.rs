@@ -73,6 +73,21 @@ pub(crate) fn input_gradient(
     Some(Tensor::from_dispatch(result))
 }
 
+/// The gradient of a weight `weight_dims` `[o, i, kh, kw]`, from the input x `[n, i, h, w]` and that of the output `[n, o, h', w']`.
+pub(crate) fn weight_gradient(
+    x: &Tensor<4>,
+    gradient: &Tensor<4>,
+    weight_dims: [usize; 4],
+    options: &ConvOptions<2>,
+) -> Option<Tensor<4>> {
+    if !is_plain(x) || !is_plain(gradient) {
+        return None;
+    }
+    let shape = ConvShape::new(x.dims(), weight_dims, options)?;
+    let (x, gradient) = (x.clone().into_dispatch(), gradient.clone().into_dispatch());
+    Some(Tensor::from_dispatch(Dispatch::direct_conv_weight(x, gradient, shape)))
+}
+
 /// Whether [`squares`] serves for the input x `[n, i, h, w]` of a weight `weight_dims` `[o, i, kh, kw]`.
 pub(crate) fn has_squares(x: &Tensor<4>, weight_dims: [usize; 4], options: &ConvOptions<2>) -> bool {
     is_plain(x) && ConvShape::new(x.dims(), weight_dims, options).is_some()

@@ -180,6 +180,22 @@ impl Geometry {
         None
     }
 
+    /// Σ over samples and positions of cotangent · patch, `[p, d]`, from the input `[n, i, h, w]` and cotangents
+    /// `[n, p, t]`. `None` where no kernel serves.
+    #[cfg_attr(not(feature = "flex"), allow(unused_variables, clippy::unused_self, reason = "no kernel"))]
+    pub(crate) fn weight_gradient(&self, x: &Tensor<4>, cotangents: Tensor<3>) -> Option<Tensor<2>> {
+        #[cfg(feature = "flex")]
+        {
+            let [n, p, _] = cotangents.dims();
+            let weight = [p, self.channels, self.kernel[0], self.kernel[1]];
+            let gradient = cotangents.reshape([n, p, self.output[0], self.output[1]]);
+            let sum = crate::flex::weight_gradient(x, &gradient, weight, &self.options())?;
+            Some(sum.reshape([p, self.patch()]))
+        }
+        #[cfg(not(feature = "flex"))]
+        None
+    }
+
     /// Whether [`fused_squares`](Self::fused_squares) serves.
     #[cfg_attr(not(feature = "flex"), allow(unused_variables, clippy::unused_self, reason = "no kernel"))]
     pub(crate) fn has_fused_squares(&self, x: &Tensor<4>, outputs: usize) -> bool {

@@ -52,7 +52,11 @@ impl Reduce for WeightedGradient {
         let (p, d, t) = (tap.outputs(), tap.inputs(), tap.positions());
         let (units, _) = cut(self.bytes, tap.units(), 1, |u, _| 2 * u * t * (p + d));
         let mut sum: Option<Tensor<2>> = None;
-        for range in blocks(tap.units(), units) {
+        if tap.has_fused_squares() {
+            sum = tap.fused_sum(self.weights(frame, &tap.device()));
+        }
+        let rest = if sum.is_some() { 0 } else { tap.units() };
+        for range in blocks(rest, units) {
             let u = range.len();
             let cotangent = tap.cotangent(range.clone(), 0..p).reshape([u, p, t]);
             let weights = self.weights(frame, &cotangent.device()).slice([range.clone()]).reshape([u, 1, 1]);

@@ -189,6 +189,11 @@ impl MatrixTap {
         join(parts.collect(), 3)
     }
 
+    /// Where the factors lie.
+    pub(crate) fn device(&self) -> Device {
+        self.sites[0].cotangent.device()
+    }
+
     /// Whether [`fused_squares`](Self::fused_squares) serves for this weight.
     pub fn has_fused_squares(&self) -> bool {
         match self.sites.as_slice() {
@@ -209,6 +214,20 @@ impl MatrixTap {
             }
             _ => None,
         }
+    }
+
+    /// Σ over units of their gradients times `weights` `[u]`, `[p, d]`, without a patch matrix, for one column; where
+    /// [`fused_squares`](Self::fused_squares) serves.
+    pub fn fused_sum(&self, weights: Tensor<1>) -> Option<Tensor<2>> {
+        let [Site { input: SiteInput::Image { x, geometry }, cotangent }] = self.sites.as_slice() else {
+            return None;
+        };
+        if self.columns != 1 {
+            return None;
+        }
+        let (u, m) = (self.units, self.group);
+        let weights = weights.reshape([u, 1]).expand([u, m]).reshape([u * m, 1, 1]);
+        geometry.weight_gradient(x, cotangent.clone() * weights)
     }
 
     /// ⟨gradient, matrix⟩ of every unit and column, `[u, c]`, for a matrix `[p, d]`: one more product of
