@@ -11,15 +11,9 @@ pub(crate) fn relu(y: AnyTensor, cotangent: AnyTensor, (b, c): (usize, usize)) -
     let size: usize = dims[1..].iter().product();
     let y = y.into_three([b, 1, size]);
     #[cfg(feature = "flex")]
-    let cotangent = {
-        let given = cotangent.dims();
-        let cotangent = cotangent.into_three([b, c, size]);
-        let rows = cotangent.clone().reshape([b * c, 1, size]);
-        if let Some(back) = crate::flex::relu_back(&y, &rows, c) {
-            return AnyTensor::from_three(back, &given);
-        }
-        AnyTensor::from_three(cotangent, &given)
-    };
+    if let Some(back) = crate::flex::relu_back(&y, &cotangent.clone().into_three([b * c, 1, size]), c) {
+        return AnyTensor::from_three(back, &cotangent.dims());
+    }
     let open = y.greater_scalar(0.0).float();
     times_each(cotangent, AnyTensor::R3(open), (b, c))
 }

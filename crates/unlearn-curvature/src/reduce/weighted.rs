@@ -51,10 +51,8 @@ impl Reduce for WeightedGradient {
         one_column(frame)?;
         let (p, d, t) = (tap.outputs(), tap.inputs(), tap.positions());
         let (units, _) = cut(self.bytes, tap.units(), 1, |u, _| 2 * u * t * (p + d));
-        let mut sum: Option<Tensor<2>> = None;
-        if tap.has_fused_squares() {
-            sum = tap.fused_sum(self.weights(frame, &tap.device()));
-        }
+        let mut sum = tap.fused_sum(self.weights(frame, &tap.device()));
+        // Nothing is left for Burn's operations where a kernel served.
         let rest = if sum.is_some() { 0 } else { tap.units() };
         for range in blocks(rest, units) {
             let u = range.len();
