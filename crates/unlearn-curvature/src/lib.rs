@@ -11,6 +11,7 @@
 //! * [`engine`]: the choice between the two ways;
 //! * [`oracle`]: Fisher diagonals, Gram matrices and per-sample gradients of any module, slowly;
 //! * [`inverse`]: products with the inverse of a damped Fisher matrix, by either;
+//! * [`fused`]: gradient descent and norms of parameters in one pass over memory;
 //! * [`watch`]: what a run tells while it goes, and how it is stopped.
 
 pub mod engine;
@@ -19,6 +20,7 @@ pub mod estimate;
 pub mod fisher;
 #[cfg(feature = "flex")]
 mod flex;
+pub mod fused;
 pub mod inverse;
 mod layer;
 pub mod oracle;

@@ -56,6 +56,7 @@ mod optimizer_state;
 mod run;
 pub mod run_dir;
 mod schedule;
+mod sgd;
 mod step;
 mod tensor_file;
 #[cfg(test)]

@@ -1,23 +1,23 @@
-//! Burn's optimizers, driven parameter by parameter.
+//! Optimizers, driven parameter by parameter.
 //!
 //! Burn's own `ModuleOptimizer` keys its state by `ParamId`, which changes whenever a model is built
 //! anew, puts loaded state on `Device::default()`, and drops state that it cannot rebuild without a
 //! word. Here state is keyed by parameter path, so that it fits the model that another process
 //! builds, and every mismatch is an error.
 //!
-//! Burn's defaults are not PyTorch's (dampening 0.1, epsilon 1e-5): all of them are set here.
+//! Burn's defaults are not PyTorch's (AdamW's epsilon is 1e-5): all of them are set here.
 
 use std::any::Any;
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::optim::decay::WeightDecayConfig;
-use burn::optim::momentum::MomentumConfig;
-use burn::optim::{AdamW, AdamWConfig, GradientsParams, Optimizer, Sgd, SgdConfig};
+use burn::optim::{AdamW, AdamWConfig, GradientsParams, Optimizer};
 use burn::tensor::Tensor;
+use unlearn_curvature::fused::Descent;
 use unlearn_curvature::{ParamPath, PathTracker};
 
 use crate::OptimizerConfig;
+use crate::sgd::Sgd;
 
 /// What one optimizer knows of one parameter: an `O::State<D>`.
 pub(crate) type State = Box<dyn Any + Send + Sync>;
@@ -34,14 +34,7 @@ impl Stepper {
     pub(crate) fn new(config: &OptimizerConfig) -> Self {
         match *config {
             OptimizerConfig::Sgd { momentum, weight_decay, nesterov } => {
-                // Absent rather than zero: a momentum of zero would still keep a buffer.
-                let momentum = (momentum > 0.0)
-                    .then(|| MomentumConfig::new().with_momentum(momentum).with_dampening(0.0))
-                    .map(|m| m.with_nesterov(nesterov));
-                let decay = (weight_decay > 0.0).then(|| WeightDecayConfig::new(weight_decay as f32));
-                Self::Sgd(Rule::new(
-                    SgdConfig::new().with_momentum(momentum).with_weight_decay(decay).build(),
-                ))
+                Self::Sgd(Rule::new(Sgd(Descent { momentum, nesterov, weight_decay })))
             }
             OptimizerConfig::AdamW { beta_1, beta_2, epsilon, weight_decay } => Self::AdamW(Rule::new(
                 AdamWConfig::new()
@@ -63,7 +56,7 @@ impl Stepper {
     }
 }
 
-/// One of Burn's per-parameter optimizers with a state for each parameter that it has moved.
+/// A per-parameter optimizer with a state for each parameter that it has moved.
 pub(crate) struct Rule<O> {
     pub(crate) optimizer: O,
     pub(crate) states: BTreeMap<ParamPath, State>,

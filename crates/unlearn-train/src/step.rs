@@ -3,6 +3,7 @@
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::Tensor;
+use unlearn_curvature::fused::sum_of_squares;
 use unlearn_models::Classifier;
 
 use crate::TrainError;
@@ -87,7 +88,7 @@ impl ModuleVisitor for Sums<'_> {
         match self.gradients {
             None => self.values.push(sum(param.val())),
             Some(gradients) => match gradients.get::<D>(param.id) {
-                Some(gradient) => self.squares.push(sum(gradient.square())),
+                Some(gradient) => self.squares.push(sum_of_squares(gradient)),
                 None if D == 1 => self.values.push(sum(param.val())),
                 None => {}
             },

@@ -8,10 +8,12 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 use burn::tensor::TensorData;
 
+use super::elementwise::{self, Descent};
 use super::gather;
 use super::norm::{self, Planes};
 use super::product::{self, Cotangents};
 use super::shape::ConvShape;
+use super::single::{self, Order};
 use super::sweep::{self, Norm};
 
 /// A convolution whose gradients are [`ConvKernels`].
@@ -47,6 +49,16 @@ pub(super) trait ConvKernels: Backend {
         columns: usize,
         group: usize,
         factors: Option<Vec<f32>>,
+    ) -> FloatTensor<Self>;
+
+    /// As above, the gradients themselves: `[units · columns, entries]`.
+    fn direct_conv_singles(
+        x: FloatTensor<Self>,
+        cotangents: FloatTensor<Self>,
+        shape: ConvShape,
+        columns: usize,
+        group: usize,
+        order: Order,
     ) -> FloatTensor<Self>;
 }
 
@@ -102,6 +114,23 @@ impl ConvKernels for Flex {
         let cotangents = Cotangents { values, columns, group, factors: factors.as_deref() };
         let values = product::squares(&shape, scalars(&x), &cotangents);
         tensor(values, [shape.outputs, shape.patch()])
+    }
+
+    fn direct_conv_singles(
+        x: Host,
+        cotangents: Host,
+        shape: ConvShape,
+        columns: usize,
+        group: usize,
+        order: Order,
+    ) -> Host {
+        let (x, cotangents) = (contiguous(x), contiguous(cotangents));
+        let values = scalars(&cotangents);
+        let cotangents = Cotangents { values, columns, group, factors: None };
+        let values = single::gradients(&shape, scalars(&x), &cotangents, order);
+        let entries = order.size(&shape);
+        let pieces = values.len() / entries;
+        tensor(values, [pieces, entries])
     }
 }
 
@@ -304,5 +333,62 @@ impl SweepKernels for Flex {
         let (back, shift, scale) = sweep::batch_norm(planes, scalars(&cotangents), &norm);
         let rows = [dims[0], planes.channels];
         (Host::from_data(TensorData::new(back, dims)), tensor(shift, rows), tensor(scale, rows))
+    }
+}
+
+/// What a step of training does to every parameter.
+#[backend_extension(Flex)]
+pub(super) trait Elementwise: Backend {
+    /// The parameter moved along its gradient, both of one shape.
+    fn direct_descent(
+        value: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        by: Descent,
+    ) -> FloatTensor<Self>;
+
+    /// The parameter and its velocity moved. `first`: the velocity's entries are not to be read.
+    fn direct_momentum(
+        value: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        velocity: FloatTensor<Self>,
+        by: Descent,
+        first: bool,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>);
+
+    /// Σ x², `[1]`.
+    fn direct_sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self>;
+}
+
+/// A tensor that is all of its memory, in the order of its shape. Memory that others share is copied when it
+/// is written to.
+fn whole(tensor: Host) -> Host {
+    let layout = tensor.layout();
+    let all = layout.start_offset() == 0 && layout.num_elements() == tensor.storage::<f32>().len();
+    if all && tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
+}
+
+impl Elementwise for Flex {
+    fn direct_descent(value: Host, gradient: Host, by: Descent) -> Host {
+        let (mut value, gradient) = (whole(value), contiguous(gradient));
+        elementwise::descend(by, value.storage_mut(), scalars(&gradient), None);
+        value
+    }
+
+    fn direct_momentum(
+        value: Host,
+        gradient: Host,
+        velocity: Host,
+        by: Descent,
+        first: bool,
+    ) -> (Host, Host) {
+        let (mut value, gradient, mut velocity) = (whole(value), contiguous(gradient), whole(velocity));
+        let moving = (velocity.storage_mut(), first);
+        elementwise::descend(by, value.storage_mut(), scalars(&gradient), Some(moving));
+        (value, velocity)
+    }
+
+    fn direct_sum_of_squares(x: Host) -> Host {
+        let x = contiguous(x);
+        tensor(vec![elementwise::sum_of_squares(scalars(&x))], [1])
     }
 }

@@ -7,8 +7,10 @@
 //! shape    sizes, and pictures framed with zeros
 //! gather   forward and input gradient      (rows: positions, steps: taps)
 //! product  weight gradient and squares     (rows: taps, steps: positions)
+//! single   weight gradients of single units, written out
 //! norm     batch normalisation of a training step
 //! sweep    batch normalisation and ReLU of a reverse sweep
+//! elementwise  gradient descent and sums of squares
 //! extension  the above as operations of the backend, with autodiff
 //! ```
 //!
@@ -18,12 +20,14 @@
 
 #![allow(clippy::inline_always, reason = "what is inlined takes the vector instructions of its caller")]
 
+mod elementwise;
 mod extension;
 mod gather;
 mod norm;
 mod panel;
 mod product;
 mod shape;
+mod single;
 mod sweep;
 #[cfg(test)]
 mod tests;
@@ -34,8 +38,10 @@ use burn::backend::Dispatch;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, TensorData};
 
-use extension::{ConvKernels, DirectConv, DirectNorm, NormKernels, SweepKernels};
+pub(crate) use elementwise::Descent;
+use extension::{ConvKernels, DirectConv, DirectNorm, Elementwise, NormKernels, SweepKernels};
 pub(crate) use shape::ConvShape;
+pub(crate) use single::Order;
 
 /// Whether the kernels can have a tensor.
 fn is_ours<const D: usize>(x: &Tensor<D>) -> bool {
@@ -132,6 +138,25 @@ pub(crate) fn squares(
     Some(Tensor::from_dispatch(result))
 }
 
+/// The weight gradients of single units, `[units · columns, entries]` in the `order` asked for; otherwise as
+/// [`squares`].
+pub(crate) fn single_gradients(
+    x: &Tensor<4>,
+    cotangents: &Tensor<3>,
+    weight_dims: [usize; 4],
+    options: &ConvOptions<2>,
+    (columns, group): (usize, usize),
+    order: Order,
+) -> Option<Tensor<2>> {
+    if !is_plain(x) || !is_plain(cotangents) {
+        return None;
+    }
+    let shape = ConvShape::new(x.dims(), weight_dims, options)?;
+    let (x, cotangents) = (x.clone().into_dispatch(), cotangents.clone().into_dispatch());
+    let result = Dispatch::direct_conv_singles(x, cotangents, shape, columns, group, order);
+    Some(Tensor::from_dispatch(result))
+}
+
 /// Batch normalisation of x `[n, c, h, w]` by its own moments, differentiable; and those moments, mean and biased
 /// variance `[c]`, as plain tensors.
 pub(crate) fn batch_norm_train(
@@ -196,4 +221,40 @@ pub(crate) fn norm_back(
         columns,
     );
     Some((Tensor::from_dispatch(back), Tensor::from_dispatch(shift), Tensor::from_dispatch(scale)))
+}
+
+/// Whether [`descend`] serves.
+pub(crate) fn is_together<const D: usize>(
+    value: &Tensor<D>,
+    gradient: &Tensor<D>,
+    velocity: Option<&Tensor<D>>,
+) -> bool {
+    let alike = |x: &Tensor<D>| is_plain(x) && x.dims() == value.dims();
+    alike(value) && alike(gradient) && velocity.is_none_or(alike)
+}
+
+/// A step of gradient descent: the parameter and, with momentum, its velocity.
+pub(crate) fn descend<const D: usize>(
+    by: Descent,
+    value: Tensor<D>,
+    gradient: Tensor<D>,
+    velocity: Option<Tensor<D>>,
+) -> (Tensor<D>, Option<Tensor<D>>) {
+    let (value, gradient) = (value.into_dispatch(), gradient.into_dispatch());
+    if by.momentum == 0.0 {
+        let value = Dispatch::direct_descent(value, gradient, by);
+        return (Tensor::from_dispatch(value), None);
+    }
+    let (velocity, first) = match velocity {
+        Some(velocity) => (velocity.into_dispatch(), false),
+        // Its entries are not read.
+        None => (gradient.clone(), true),
+    };
+    let (value, velocity) = Dispatch::direct_momentum(value, gradient, velocity, by, first);
+    (Tensor::from_dispatch(value), Some(Tensor::from_dispatch(velocity)))
+}
+
+/// Σ x², `[1]`.
+pub(crate) fn sum_of_squares<const D: usize>(x: &Tensor<D>) -> Option<Tensor<1>> {
+    is_plain(x).then(|| Tensor::from_dispatch(Dispatch::direct_sum_of_squares(x.clone().into_dispatch())))
 }

@@ -202,7 +202,7 @@ impl WithSimd for Dispatch<'_> {
 
 /// The offsets of R rows from the `first`; missing ones repeat the last.
 #[inline(always)]
-fn rows<const R: usize>(taps: &[u32], first: usize) -> [usize; R] {
+pub(super) fn rows<const R: usize>(taps: &[u32], first: usize) -> [usize; R] {
     std::array::from_fn(|r| taps[(first + r).min(taps.len() - 1)] as usize)
 }
 

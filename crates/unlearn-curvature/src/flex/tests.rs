@@ -8,7 +8,7 @@ use burn::tensor::module::conv2d as reference;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, Distribution, TensorData};
 
-use super::{SquaresOf, conv2d, input_gradient, squares};
+use super::{Order, SquaresOf, conv2d, input_gradient, single_gradients, squares};
 
 struct Case {
     n: usize,
@@ -166,6 +166,48 @@ fn squares_are_those_of_single_gradients() {
             // (g + e)² with |e| ≤ bound · size: twice the terms; the sum over units and columns adds its own.
             let terms = 2 * (group * rows * columns + 2) + n * c;
             close(got, expected.unwrap().reshape([o, d]), magnitude.unwrap().reshape([o, d]), terms);
+        }
+    }
+}
+
+#[test]
+fn single_gradients_are_those_of_single_units() {
+    Device::flex().seed(7);
+    for case in cases() {
+        let (x, weight) = case.tensors();
+        let [n, o, rows, columns] = conv2d(&x, &weight, &case.options).unwrap().dims();
+        let dims = weight.dims();
+        let d = dims[1] * dims[2] * dims[3];
+        for (c, group) in [(1, 1), (3, 1), (2, n)] {
+            let cotangents = random([n * c, o, rows * columns]);
+            let form =
+                |order| single_gradients(&x, &cotangents, dims, &case.options, (c, group), order).unwrap();
+            let (got, loose) = (form(Order::Weight), form(Order::Tile));
+            let pieces = n / group * c;
+            assert_eq!(got.dims(), [pieces, o * d]);
+            for unit in 0..n / group {
+                for column in 0..c {
+                    let samples = unit * group..(unit + 1) * group;
+                    let g = cotangents.clone().reshape([n, c, o, rows * columns]);
+                    let g = g.slice([samples.clone(), column..column + 1]).reshape([group, o, rows, columns]);
+                    let part = x.clone().slice([samples]);
+                    let expected = case.gradients(&part, &weight, &g).1.reshape([1, o * d]);
+                    let size = case.gradients(&part.abs(), &weight, &g.abs()).1.reshape([1, o * d]);
+                    let piece = unit * c + column;
+                    let row = got.clone().slice_dim(0, piece..piece + 1);
+                    close(row, expected, size, group * rows * columns);
+                }
+            }
+            // In their own order the rows have the same inner products: float64 sums of exact products.
+            let gram = |rows: Tensor<2>| {
+                let rows = wide(&rows);
+                host(rows.clone().matmul(rows.transpose()))
+            };
+            let largest = host(got.clone()).into_iter().fold(0.0f64, |largest, v| largest.max(v.abs()));
+            let bound = 2f64.powi(-52) * (o * d) as f64 * largest * largest;
+            for (loose, got) in gram(loose).into_iter().zip(gram(got)) {
+                assert!((loose - got).abs() <= bound, "{loose} {got} ± {bound}");
+            }
         }
     }
 }

@@ -86,6 +86,11 @@ impl Geometry {
         ConvOptions::new_with_padding(self.stride, self.padding, self.dilation, 1)
     }
 
+    /// The same on fewer channels.
+    pub(crate) fn with_channels(&self, channels: usize) -> Self {
+        Self { channels, ..self.clone() }
+    }
+
     /// d, the length of a patch.
     pub(crate) fn patch(&self) -> usize {
         self.channels * self.kernel[0] * self.kernel[1]
@@ -175,6 +180,28 @@ impl Geometry {
             let weight = [cotangents.dims()[1], self.channels, self.kernel[0], self.kernel[1]];
             let of = crate::flex::SquaresOf { columns, group, factors };
             crate::flex::squares(x, cotangents, weight, &self.options(), of)
+        }
+        #[cfg(not(feature = "flex"))]
+        None
+    }
+
+    /// The weight gradients of units of `group` samples, `[u·c, entries]`, from the input `[n, i, h, w]` and
+    /// cotangents `[n·c, p, t]`: as `[p, d]` where `ordered`, else in an order of the kernel's own with zeros
+    /// between, the same for every unit. `None` where no kernel serves.
+    #[cfg_attr(not(feature = "flex"), allow(unused_variables, clippy::unused_self, reason = "no kernel"))]
+    pub(crate) fn single_gradients(
+        &self,
+        x: &Tensor<4>,
+        cotangents: &Tensor<3>,
+        (columns, group): (usize, usize),
+        ordered: bool,
+    ) -> Option<Tensor<2>> {
+        #[cfg(feature = "flex")]
+        {
+            use crate::flex::{Order, single_gradients};
+            let order = if ordered { Order::Weight } else { Order::Tile };
+            let weight = [cotangents.dims()[1], self.channels, self.kernel[0], self.kernel[1]];
+            single_gradients(x, cotangents, weight, &self.options(), (columns, group), order)
         }
         #[cfg(not(feature = "flex"))]
         None

@@ -89,6 +89,56 @@ fn cut(
     }
 }
 
+/// A part of a weight's gradient.
+#[derive(Debug, Clone)]
+struct Piece {
+    outputs: Range<usize>,
+    /// Of the input, where a kernel forms the gradients; all of them otherwise.
+    channels: Option<Range<usize>>,
+}
+
+impl Piece {
+    fn outputs(outputs: Range<usize>) -> Self {
+        Self { outputs, channels: None }
+    }
+}
+
+/// A piece of the gradients of a range of units as rows, `[u, c · entries]`, with pruned entries zero. Inner products
+/// of rows are those of the gradients; the entries themselves are in the weight's order, `[p, d]`, where `ordered`
+/// and in any, with zeros between, where not. `bytes` bounds the patches that are formed where no kernel serves.
+fn rows_of_gradients(
+    tap: &MatrixTap,
+    units: Range<usize>,
+    piece: &Piece,
+    ordered: bool,
+    bytes: usize,
+) -> Tensor<2> {
+    let outputs = piece.outputs.clone();
+    let (u, c, p, d, t) = (units.len(), tap.columns(), outputs.len(), tap.inputs(), tap.positions());
+    let keep = tap.keep();
+    let ordered = ordered || keep.is_some();
+    if let Some(rows) = tap.fused_gradients(units.clone(), outputs.clone(), piece.channels.clone(), ordered) {
+        let entries = rows.dims()[1];
+        let rows = match (keep, tap.fused_channels(), &piece.channels) {
+            (None, ..) => rows,
+            (Some(keep), Some(all), Some(channels)) => {
+                let taps = d / all;
+                let keep = keep.slice([outputs, channels.start * taps..channels.end * taps]);
+                rows * keep.reshape([1, entries])
+            }
+            (Some(keep), ..) => rows * keep.slice([outputs]).reshape([1, entries]),
+        };
+        return rows.reshape([u, c * entries]);
+    }
+    let (together, _) = cut(bytes, u, 1, |u, _| u * t * (d + c * p));
+    let parts = blocks(u, together).map(|part| {
+        let range = units.start + part.start..units.start + part.end;
+        let input = tap.input(range.clone());
+        gradients(tap, &input, range, outputs.clone()).reshape([part.len(), c * p * d])
+    });
+    Tensor::cat(parts.collect(), 0)
+}
+
 /// G of a range of units and outputs, `[u, c·p, d]`, with pruned entries zero.
 fn gradients(tap: &MatrixTap, input: &Tensor<3>, units: Range<usize>, outputs: Range<usize>) -> Tensor<3> {
     let (u, c, p, d, t) = (units.len(), tap.columns(), outputs.len(), tap.inputs(), tap.positions());

@@ -2,7 +2,7 @@
 
 use burn::Tensor;
 
-use super::{Reduce, Route, blocks, cut, gradients, sum_parts};
+use super::{Piece, Reduce, Route, blocks, cut, rows_of_gradients, sum_parts};
 use crate::CurvatureError;
 use crate::sweep::{Frame, MatrixTap, VectorTap};
 
@@ -45,12 +45,16 @@ impl Reduce for Norms {
                 let (units, outputs) = cut(self.bytes, tap.units(), tap.outputs(), count);
                 for range in blocks(tap.units(), units) {
                     let u = range.len();
-                    let input = tap.input(range.clone());
-                    let mut sum = Tensor::<1>::zeros([u], &input.device());
+                    let mut sum = Tensor::<1>::zeros([u], &tap.device());
                     for outputs in blocks(tap.outputs(), outputs) {
-                        let size = c * outputs.len() * d;
-                        let gradient = gradients(tap, &input, range.clone(), outputs);
-                        sum = sum + gradient.square().reshape([u, size]).sum_dim(1).reshape([u]);
+                        let rows = rows_of_gradients(
+                            tap,
+                            range.clone(),
+                            &Piece::outputs(outputs),
+                            false,
+                            self.bytes,
+                        );
+                        sum = sum + rows.square().sum_dim(1).reshape([u]);
                     }
                     self.parts.push(sum);
                 }

@@ -40,14 +40,23 @@ where
     ) -> Result<Self, CurvatureError> {
         let budget = passes.settings().budget;
         let cost = passes.cost(samples)?;
-        // A held sample: what the recording keeps, and about as much in cotangents.
-        let fits = budget / 4 * 3 / (2 * cost.recording.max(1));
-        let block = if count <= fits { count } else { (fits / 2).clamp(1, count) };
         let mut plan = passes.plan(cost, &Estimator::Empirical, budget / 4);
+        // What a held sample takes is measured on the first.
+        passes.begin("first sample", 1)?;
+        let first = hold(&passes, samples, 0..1, plan)?;
+        let fits = budget / 4 * 3 / first.size().max(1);
+        let block = if count <= fits { count } else { (fits / 2).clamp(1, count) };
         plan.batch = plan.batch.min(block);
         let batches = ranges(count, plan.batch, 1);
         let block = if count <= fits { batches.len() } else { (block / plan.batch).max(1) };
-        tracing::debug!(samples = count, batch = plan.batch, batches = batches.len(), block, "gathered");
+        tracing::debug!(
+            held = first.size(),
+            samples = count,
+            batch = plan.batch,
+            batches = batches.len(),
+            block,
+            "gathered"
+        );
         Ok(Self { passes, samples, count, plan, batches, block, held: Vec::new() })
     }
 
@@ -80,18 +89,7 @@ where
     }
 
     fn hold(&self, batches: &[Range<usize>]) -> Result<Vec<Held>, CurvatureError> {
-        let one = |range: &Range<usize>| {
-            let mut held = Held::default();
-            self.passes.one(
-                self.samples,
-                range.clone(),
-                &Estimator::Empirical,
-                self.plan,
-                &mut [&mut held],
-            )?;
-            Ok(held)
-        };
-        batches.iter().map(one).collect()
+        batches.iter().map(|range| hold(&self.passes, self.samples, range.clone(), self.plan)).collect()
     }
 
     /// Gives each batch to `look`, in order: one pass, or none when everything is held already.
@@ -142,7 +140,10 @@ where
         let total = blocks.iter().enumerate().map(|(number, block)| (number + 1) * length(block)).sum();
         self.passes.begin("Gram matrix", total)?;
         let go_on: GoOn<'_> = &|| self.passes.go_on();
-        let how = (self.plan.chunk, self.passes.settings().route, go_on);
+        // No recording is alive while products are formed, so that its part of the budget is theirs.
+        let settings = self.passes.settings();
+        let chunk = settings.chunk.unwrap_or(settings.budget / 8);
+        let how = (chunk, settings.route, go_on);
         let mut keep = Vec::new();
         for (number, rows) in blocks.iter().enumerate() {
             let left = self.hold(rows)?;
@@ -166,4 +167,21 @@ where
         self.held = keep;
         Ok(gram)
     }
+}
+
+/// The factors of one batch.
+fn hold<M, F, S>(
+    passes: &Passes<'_, M, F>,
+    samples: &S,
+    range: Range<usize>,
+    plan: Plan,
+) -> Result<Held, CurvatureError>
+where
+    M: Module,
+    F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+    S: Samples<Input = Tensor<4>>,
+{
+    let mut held = Held::new(plan.chunk, passes.settings().route);
+    passes.one(samples, range, &Estimator::Empirical, plan, &mut [&mut held])?;
+    Ok(held)
 }

@@ -60,6 +60,20 @@ pub(crate) enum SiteInput {
 }
 
 impl SiteInput {
+    fn image(&self) -> Option<Tensor<4>> {
+        match self {
+            Self::Image { x, .. } => Some(x.clone()),
+            Self::Rows { .. } => None,
+        }
+    }
+
+    fn rows(&self) -> Option<Tensor<3>> {
+        match self {
+            Self::Rows { x } => Some(x.clone()),
+            Self::Image { .. } => None,
+        }
+    }
+
     fn positions(&self) -> usize {
         match self {
             Self::Image { geometry, .. } => geometry.positions(),
@@ -230,6 +244,61 @@ impl MatrixTap {
         geometry.weight_gradient(x, cotangent.clone() * weights)
     }
 
+    /// The gradients of a range of units and outputs (and input channels), `[u·c, entries]`, without a patch matrix,
+    /// where [`fused_squares`](Self::fused_squares) serves: `[p, d]` each where `ordered`, else in an order of the
+    /// kernel's own with zeros between, the same for every unit. Entries that do not [count](Self::keep) are not zeroed.
+    pub(crate) fn fused_gradients(
+        &self,
+        units: Range<usize>,
+        outputs: Range<usize>,
+        channels: Option<Range<usize>>,
+        ordered: bool,
+    ) -> Option<Tensor<2>> {
+        let [Site { input: SiteInput::Image { x, geometry }, cotangent }] = self.sites.as_slice() else {
+            return None;
+        };
+        let (m, c) = (self.group, self.columns);
+        let samples = units.start * m..units.end * m;
+        let channels = channels.unwrap_or(0..geometry.channels);
+        let geometry = geometry.with_channels(channels.len());
+        let x = x.clone().slice([samples.clone(), channels]);
+        let cotangent = cotangent.clone().slice([samples.start * c..samples.end * c, outputs]);
+        geometry.single_gradients(&x, &cotangent, (c, m), ordered)
+    }
+
+    /// Input channels of the weight where [`fused_gradients`](Self::fused_gradients) serves.
+    pub(crate) fn fused_channels(&self) -> Option<usize> {
+        match self.sites.as_slice() {
+            [Site { input: SiteInput::Image { geometry, .. }, .. }] if self.has_fused_squares() => {
+                Some(geometry.channels)
+            }
+            _ => None,
+        }
+    }
+
+    /// Taps of one weight in several sweeps as one of all their units.
+    pub(crate) fn join(taps: Vec<&Self>) -> Self {
+        let mut all = match taps.as_slice() {
+            [] => unreachable!("a Gram matrix is of at least one sweep"),
+            [only] => return (*only).clone(),
+            [first, ..] => (*first).clone(),
+        };
+        all.units = taps.iter().map(|tap| tap.units).sum();
+        for (index, site) in all.sites.iter_mut().enumerate() {
+            let parts = || taps.iter().map(|tap| &tap.sites[index]);
+            site.cotangent = Tensor::cat(parts().map(|site| site.cotangent.clone()).collect(), 0);
+            match &mut site.input {
+                SiteInput::Image { x, .. } => {
+                    *x = Tensor::cat(parts().filter_map(|site| site.input.image()).collect(), 0);
+                }
+                SiteInput::Rows { x } => {
+                    *x = Tensor::cat(parts().filter_map(|site| site.input.rows()).collect(), 0);
+                }
+            }
+        }
+        all
+    }
+
     /// ⟨gradient, matrix⟩ of every unit and column, `[u, c]`, for a matrix `[p, d]`: one more product of
     /// the forward kind, and no gradient.
     pub fn dots(&self, units: Range<usize>, matrix: &Tensor<2>) -> Tensor<2> {
@@ -257,6 +326,34 @@ impl MatrixTap {
         } else {
             flat.reshape([self.outputs, self.inputs])
         }
+    }
+
+    /// Bytes of inputs and cotangents.
+    pub(crate) fn bytes(&self) -> usize {
+        let scalars = |site: &Site| {
+            let input = match &site.input {
+                SiteInput::Image { x, .. } => x.shape().num_elements(),
+                SiteInput::Rows { x } => x.shape().num_elements(),
+            };
+            input + site.cotangent.shape().num_elements()
+        };
+        self.sites.iter().map(scalars).sum::<usize>() * size_of::<f32>()
+    }
+
+    /// Gradients, one matrix `[p, d]` a row, in Burn's layout.
+    pub(crate) fn flat_rows(&self, rows: Tensor<2>) -> Tensor<2> {
+        if !self.is_transposed() {
+            return rows;
+        }
+        let (n, p, d) = (rows.dims()[0], self.outputs, self.inputs);
+        rows.reshape([n, p, d]).swap_dims(1, 2).reshape([n, p * d])
+    }
+
+    /// What a reducer may see instead: the gradients themselves, `[u·c, entries]` in Burn's layout.
+    pub(crate) fn formed(&self, gradients: Tensor<2>) -> VectorTap {
+        let entries = self.outputs * self.inputs;
+        let gradient = gradients.reshape([self.units, self.columns, entries]);
+        VectorTap { target: self.target.clone(), gradient }
     }
 
     /// The reverse of [`matrix`](Self::matrix).
