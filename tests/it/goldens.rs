@@ -41,9 +41,23 @@ pub(crate) struct ResNetSpec {
     pub(crate) forget_first: usize,
 }
 
+/// The sizes in `spec.json` that tests of vision transformers need.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub(crate) struct VitSpec {
+    pub(crate) hidden: usize,
+    pub(crate) layers: usize,
+    pub(crate) heads: usize,
+    pub(crate) mlp: usize,
+    pub(crate) image: usize,
+    pub(crate) patch: usize,
+    pub(crate) classes: usize,
+    pub(crate) samples: usize,
+}
+
 #[derive(Debug, Clone, serde::Deserialize)]
 struct Spec {
     resnet: ResNetSpec,
+    vit: VitSpec,
 }
 
 pub(crate) struct Goldens {
@@ -81,6 +95,10 @@ impl Goldens {
 
     pub(crate) fn resnet(&self) -> ResNetSpec {
         self.json::<Spec>("spec.json").resnet
+    }
+
+    pub(crate) fn vit(&self) -> VitSpec {
+        self.json::<Spec>("spec.json").vit
     }
 
     /// All tensors of a safetensors file.

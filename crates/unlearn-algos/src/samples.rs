@@ -7,11 +7,11 @@ use burn::tensor::Device;
 use rand::seq::index::sample;
 use unlearn_curvature::CurvatureError;
 use unlearn_curvature::oracle::Samples;
-use unlearn_data::{Dataset, HostBatch, Seed, Stream};
+use unlearn_data::{Augment, Dataset, HostBatch, Seed, Stream};
 
 use crate::UnlearnError;
 
-/// Samples of a data set in a fixed order, unaugmented.
+/// Samples of a data set in a fixed order, unaugmented, in the size in which models get them.
 #[derive(Debug, Clone)]
 pub struct DatasetSamples {
     dataset: Dataset,
@@ -60,7 +60,8 @@ impl Samples for DatasetSamples {
     }
 
     fn inputs(&self, range: Range<usize>, device: &Device) -> Result<Tensor<4>, CurvatureError> {
-        let shape = self.dataset.shape();
+        let (stored, shape) = (self.dataset.shape(), self.dataset.input_shape());
+        let size = [shape.height, shape.width];
         let indices = self.indices[range].to_vec();
         let mut pixels = Vec::with_capacity(indices.len() * shape.len());
         for &index in &indices {
@@ -68,7 +69,7 @@ impl Samples for DatasetSamples {
                 index,
                 reason: format!("the data set has {} samples", self.dataset.len()),
             })?;
-            pixels.extend(image.iter().map(|&b| f32::from(b) / 255.0));
+            Augment::None.apply(image, (stored, size), Seed(0), 0, index, &mut pixels);
         }
         let labels = vec![0; indices.len()];
         Ok(HostBatch { pixels, shape, labels, indices }.to_device(device).images)

@@ -61,9 +61,30 @@ impl Normalization {
         Self { mean: vec![0.485, 0.456, 0.406], std: vec![0.229, 0.224, 0.225] }
     }
 
-    /// Mean one half, deviation one half, for `channels` channels.
+    /// Mean one half, deviation one half, for `channels` channels: what vision transformers are pretrained with.
     pub fn half(channels: usize) -> Self {
         Self { mean: vec![0.5; channels], std: vec![0.5; channels] }
+    }
+
+    fn check(&self, name: &str, channels: usize) -> Result<(), DataError> {
+        if self.mean.len() != channels || self.std.len() != channels {
+            return Err(DataError::Invalid {
+                what: format!("normalization of data set {name}"),
+                got: format!("{} means and {} deviations", self.mean.len(), self.std.len()),
+                expected: format!("{channels} of each, one a channel"),
+                mend: "give one value a channel".into(),
+            });
+        }
+        let numbers = self.mean.iter().chain(&self.std);
+        if !numbers.clone().all(|v| v.is_finite()) || self.std.iter().any(|v| *v <= 0.0) {
+            return Err(DataError::Invalid {
+                what: format!("normalization of data set {name}"),
+                got: format!("{self:?}"),
+                expected: "finite means and deviations above zero".into(),
+                mend: "give the mean and deviation of pixels scaled to [0, 1]".into(),
+            });
+        }
+        Ok(())
     }
 }
 
@@ -96,6 +117,14 @@ struct Inner {
 #[derive(Debug, Clone)]
 pub struct Dataset {
     inner: Arc<Inner>,
+    view: View,
+}
+
+/// How pictures are shown to a model; no part of what the data are.
+#[derive(Debug, Clone, Default)]
+struct View {
+    size: Option<[usize; 2]>,
+    normalization: Option<Arc<Normalization>>,
 }
 
 impl Dataset {
@@ -125,23 +154,7 @@ impl Dataset {
                 mend: "check the reader of this data set".into(),
             });
         }
-        if normalization.mean.len() != shape.channels || normalization.std.len() != shape.channels {
-            return Err(DataError::Invalid {
-                what: format!("normalization of data set {name}"),
-                got: format!("{} means and {} deviations", normalization.mean.len(), normalization.std.len()),
-                expected: format!("{} of each, one a channel", shape.channels),
-                mend: "give one value a channel".into(),
-            });
-        }
-        let numbers = normalization.mean.iter().chain(&normalization.std);
-        if !numbers.clone().all(|v| v.is_finite()) || normalization.std.iter().any(|v| *v <= 0.0) {
-            return Err(DataError::Invalid {
-                what: format!("normalization of data set {name}"),
-                got: format!("{normalization:?}"),
-                expected: "finite means and deviations above zero".into(),
-                mend: "give the mean and deviation of pixels scaled to [0, 1]".into(),
-            });
-        }
+        normalization.check(&name, shape.channels)?;
         let classes = class_names.len();
         if let Some((record, &label)) = labels.iter().enumerate().find(|(_, l)| usize::from(**l) >= classes) {
             return Err(DataError::LabelRange {
@@ -164,7 +177,36 @@ impl Dataset {
         let fingerprint = hex(&hash.finalize());
         Ok(Self {
             inner: Arc::new(Inner { name, shape, images, labels, class_names, normalization, fingerprint }),
+            view: View::default(),
         })
+    }
+
+    /// The same data, shown to models in another size: every loader resizes each picture (bilinear, with antialiasing,
+    /// as torchvision does on tensors) after its augmentation. Indices, pixels and fingerprint stay.
+    ///
+    /// # Errors
+    /// [`DataError::Invalid`] for a size of zero or above 65,536.
+    pub fn shown_at(mut self, height: usize, width: usize) -> Result<Self, DataError> {
+        if ![height, width].iter().all(|side| (1..=1 << 16).contains(side)) {
+            return Err(DataError::Invalid {
+                what: format!("size of the pictures of {}", self.name()),
+                got: format!("{height} × {width}"),
+                expected: "1 to 65,536 rows and columns".into(),
+                mend: "give the size that the model takes".into(),
+            });
+        }
+        self.view.size = Some([height, width]);
+        Ok(self)
+    }
+
+    /// The same data with other constants for the model.
+    ///
+    /// # Errors
+    /// [`DataError::Invalid`] as [`new`](Self::new).
+    pub fn with_normalization(mut self, normalization: Normalization) -> Result<Self, DataError> {
+        normalization.check(self.name(), self.shape().channels)?;
+        self.view.normalization = Some(Arc::new(normalization));
+        Ok(self)
     }
 
     /// The data set's name (`cifar10/train`).
@@ -182,9 +224,15 @@ impl Dataset {
         self.inner.labels.is_empty()
     }
 
-    /// Shape of every picture.
+    /// Shape of every picture as it is stored.
     pub fn shape(&self) -> ImageShape {
         self.inner.shape
+    }
+
+    /// Shape of every picture as a model gets it: that of [`shown_at`](Self::shown_at) where it was called.
+    pub fn input_shape(&self) -> ImageShape {
+        let shape = self.shape();
+        self.view.size.map_or(shape, |[height, width]| ImageShape { height, width, ..shape })
     }
 
     /// Number of classes.
@@ -199,7 +247,7 @@ impl Dataset {
 
     /// Constants that the model subtracts and divides by.
     pub fn normalization(&self) -> &Normalization {
-        &self.inner.normalization
+        self.view.normalization.as_deref().unwrap_or(&self.inner.normalization)
     }
 
     /// SHA-256 in lower-case hexadecimal; see the type's documentation.
@@ -247,14 +295,9 @@ impl Dataset {
             images.extend_from_slice(image);
             labels.push(self.inner.labels[index]);
         }
-        Self::new(
-            name,
-            self.shape(),
-            images,
-            labels,
-            self.inner.class_names.clone(),
-            self.inner.normalization.clone(),
-        )
+        let (names, normalization) = (self.inner.class_names.clone(), self.inner.normalization.clone());
+        let subset = Self::new(name, self.shape(), images, labels, names, normalization)?;
+        Ok(Self { view: self.view.clone(), ..subset })
     }
 
     /// The first `count` samples of each class, in canonical order.

@@ -17,6 +17,7 @@ pub mod index_file;
 pub mod loader;
 mod prefetch;
 pub mod reference;
+mod resize;
 pub mod seed;
 pub mod source;
 pub mod split;

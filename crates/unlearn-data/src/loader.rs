@@ -145,13 +145,14 @@ impl Loader {
     }
 
     fn assemble(&self, epoch: u64, indices: &[usize]) -> HostBatch {
-        let shape = self.dataset.shape();
+        let (stored, shape) = (self.dataset.shape(), self.dataset.input_shape());
+        let size = [shape.height, shape.width];
         let mut pixels = Vec::with_capacity(indices.len() * shape.len());
         let mut labels = Vec::with_capacity(indices.len());
         for &index in indices {
             // Both were checked in `new`.
             if let (Some(image), Some(label)) = (self.dataset.image(index), self.dataset.label(index)) {
-                self.augment.0.apply(image, shape, self.augment.1, epoch, index, &mut pixels);
+                self.augment.0.apply(image, (stored, size), self.augment.1, epoch, index, &mut pixels);
                 labels.push(label);
             }
         }

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{CifarResNetConfig, Classifier, ModelError, ResNetConfig};
+use crate::{CifarResNetConfig, Classifier, ModelError, ResNetConfig, VitConfig};
 
 /// What builds a classifier: an architecture's configuration.
 pub trait Architecture: Clone + std::fmt::Debug + Send + Sync + 'static {
@@ -54,7 +54,7 @@ pub trait ArchitectureVisitor {
 /// assert_eq!(config.classes(), 10);
 /// # Ok::<(), serde_json::Error>(())
 /// ```
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "name", rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum ModelConfig {
@@ -64,10 +64,22 @@ pub enum ModelConfig {
     /// Residual networks of three stages.
     #[serde(rename = "cifar-resnet")]
     CifarResNet(CifarResNetConfig),
+    /// Vision transformers.
+    Vit(VitConfig),
 }
 
 /// The names that [`ModelConfig::preset`] knows, sorted.
-pub const PRESETS: [&str; 6] = ["resnet18", "resnet20", "resnet32", "resnet34", "resnet44", "resnet56"];
+pub const PRESETS: [&str; 9] = [
+    "resnet18",
+    "resnet20",
+    "resnet32",
+    "resnet34",
+    "resnet44",
+    "resnet56",
+    "vit-base-16-224",
+    "vit-small-16-224",
+    "vit-tiny-cifar",
+];
 
 impl ModelConfig {
     /// A published architecture by its name (`resnet18`) with the paper's width.
@@ -82,6 +94,9 @@ impl ModelConfig {
             "resnet32" => Self::CifarResNet(CifarResNetConfig::resnet32(classes)),
             "resnet44" => Self::CifarResNet(CifarResNetConfig::resnet44(classes)),
             "resnet56" => Self::CifarResNet(CifarResNetConfig::resnet56(classes)),
+            "vit-base-16-224" => Self::Vit(VitConfig::base_16_224(classes)),
+            "vit-small-16-224" => Self::Vit(VitConfig::small_16_224(classes)),
+            "vit-tiny-cifar" => Self::Vit(VitConfig::tiny_cifar(classes)),
             _ => {
                 return Err(ModelError::UnknownName {
                     got: name.to_owned(),
@@ -97,6 +112,7 @@ impl ModelConfig {
         match self {
             Self::ResNet(config) => visitor.visit(config),
             Self::CifarResNet(config) => visitor.visit(config),
+            Self::Vit(config) => visitor.visit(config),
         }
     }
 
@@ -108,6 +124,7 @@ impl ModelConfig {
         match self {
             Self::ResNet(config) => config.validate(),
             Self::CifarResNet(config) => config.validate(),
+            Self::Vit(config) => config.validate(),
         }
     }
 
@@ -116,14 +133,24 @@ impl ModelConfig {
         match self {
             Self::ResNet(config) => config.classes,
             Self::CifarResNet(config) => config.classes,
+            Self::Vit(config) => config.classes,
         }
     }
 
-    /// The same model with another width of its first stage.
+    /// Rows and columns of the pictures that it takes; `None` for any.
+    pub fn input_side(&self) -> Option<usize> {
+        match self {
+            Self::ResNet(_) | Self::CifarResNet(_) => None,
+            Self::Vit(config) => Some(config.image),
+        }
+    }
+
+    /// The same model with another width: of its first stage, of a transformer's heads.
     pub fn with_width(self, width: usize) -> Self {
         match self {
             Self::ResNet(config) => Self::ResNet(config.with_width(width)),
             Self::CifarResNet(config) => Self::CifarResNet(config.with_width(width)),
+            Self::Vit(config) => Self::Vit(config.with_width(width)),
         }
     }
 }

@@ -36,6 +36,7 @@ mod normalize;
 mod resnet;
 mod resnet_cifar;
 mod stable_ids;
+pub mod vit;
 
 pub use block::Block;
 pub use checkpoint::{Checkpoint, CheckpointError, HostTensor, Mask, Metadata, StateDict};
@@ -46,3 +47,4 @@ pub use normalize::Normalize;
 pub use resnet::{ResNet, ResNetConfig, Stem};
 pub use resnet_cifar::CifarResNetConfig;
 pub use stable_ids::{stable_id, with_stable_ids};
+pub use vit::{Vit, VitConfig};

@@ -21,8 +21,12 @@ pub enum PrunableRule {
     #[default]
     Conv,
     /// The weights of every `Linear` but the head. The head is the last `Linear`, in the order of
-    /// the module's fields, that gives as many outputs as there are classes.
+    /// the module's fields, that gives as many outputs as there are classes. Of a transformer: all six linear layers
+    /// of every block.
     Dense,
+    /// The weights of every `Linear` in whose path stands `dense`, which is what the published code prunes of a vision
+    /// transformer with Hugging Face's names: three linear layers of every block, but not its queries, keys and values.
+    ReferenceDense,
     /// The weights of every layer that has a trainable one with at least two dimensions: the head
     /// and embeddings too, but no bias and no norm.
     AllWeights,
@@ -30,13 +34,14 @@ pub enum PrunableRule {
 
 impl PrunableRule {
     /// Every rule.
-    pub const ALL: [Self; 3] = [Self::Conv, Self::Dense, Self::AllWeights];
+    pub const ALL: [Self; 4] = [Self::Conv, Self::Dense, Self::ReferenceDense, Self::AllWeights];
 
     /// The rule's name in recipes.
     pub fn name(self) -> &'static str {
         match self {
             Self::Conv => "conv",
             Self::Dense => "dense",
+            Self::ReferenceDense => "reference-dense",
             Self::AllWeights => "all-weights",
         }
     }
@@ -47,6 +52,9 @@ impl PrunableRule {
             && match self {
                 Self::Conv => parameter.layer == "Conv2d",
                 Self::Dense => parameter.layer == "Linear" && head.is_none_or(|h| h.path != parameter.path),
+                Self::ReferenceDense => {
+                    parameter.layer == "Linear" && parameter.path.as_str().contains("dense")
+                }
                 Self::AllWeights => parameter.trainable && parameter.shape.len() >= 2,
             }
     }
@@ -65,7 +73,7 @@ impl FromStr for PrunableRule {
         Self::ALL.into_iter().find(|rule| rule.name() == name).ok_or_else(|| PruneError::Config {
             field: "prunable",
             got: format!("\"{name}\""),
-            expected: "conv, dense or all-weights".into(),
+            expected: "conv, dense, reference-dense or all-weights".into(),
             mend: "choose one of them".into(),
         })
     }

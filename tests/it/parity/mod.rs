@@ -7,3 +7,4 @@ mod mia;
 mod prune;
 mod resnet;
 mod splits;
+mod vit;

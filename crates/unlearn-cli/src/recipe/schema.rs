@@ -56,6 +56,29 @@ pub(crate) struct DataConfig {
     /// Rows and columns of a synthetic picture; 32 when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) size: Option<usize>,
+    /// By which constants the model scales its pictures.
+    #[serde(default, skip_serializing_if = "NormalizationKind::is_of_data")]
+    pub(crate) normalization: NormalizationKind,
+}
+
+/// Mean and deviation of each colour channel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum NormalizationKind {
+    /// Those of the data set.
+    #[default]
+    Data,
+    /// One half each, as vision transformers are pretrained with.
+    Half,
+    /// Those of `ImageNet`.
+    Imagenet,
+}
+
+impl NormalizationKind {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+    fn is_of_data(&self) -> bool {
+        *self == Self::Data
+    }
 }
 
 /// The layouts that can be read.

@@ -243,7 +243,7 @@ impl<'a, A: Architecture> Workshop<'a, A> {
             ScoreKind::Random => Box::new(Random { seed: self.world.recipe.seeds.training }),
             ScoreKind::Snip => Box::new(Snip::new(data()?)),
             ScoreKind::Grasp => Box::new(Grasp::new(data()?)),
-            ScoreKind::Synflow => Box::new(SynFlow::new(self.world.train.shape())),
+            ScoreKind::Synflow => Box::new(SynFlow::new(self.world.train.input_shape())),
         })
     }
 }

@@ -8,12 +8,12 @@ use unlearn::burn::tensor::Device;
 use unlearn::data::source::synthetic::CLASSES;
 use unlearn::data::source::synthetic::Synthetic;
 use unlearn::data::source::{self, SourceKind, TrainTest};
-use unlearn::data::{Dataset, ForgetSpec, Loader, Partition, Split, SplitRule};
+use unlearn::data::{Dataset, ForgetSpec, Loader, Normalization, Partition, Split, SplitRule};
 
 use crate::device;
 use crate::error::Failure;
 use crate::progress::Teller;
-use crate::recipe::{DataConfig, DataKind, Recipe, Seeds, SplitConfig, SplitKind};
+use crate::recipe::{DataConfig, DataKind, NormalizationKind, Recipe, Seeds, SplitConfig, SplitKind};
 
 /// Threads that prepare batches; no result depends on it.
 pub(crate) const WORKERS: usize = 2;
@@ -47,6 +47,7 @@ impl World {
                 "give the model as many classes as the data have",
             ));
         }
+        let (train, test) = (shown(&recipe, train)?, shown(&recipe, test)?);
         let split = Split::new(&train, split_rule(recipe.split, &recipe.seeds)?)?;
         let spec = ForgetSpec::from_str(&recipe.forget.spec)?;
         let partition = Partition::new(&train, &split, &spec, recipe.seeds.forget)?;
@@ -69,6 +70,20 @@ impl World {
             .with_shuffle(seed)
             .with_augment(training.augment, seed)
             .with_workers(WORKERS))
+    }
+}
+
+/// The pictures as the model is to get them.
+fn shown(recipe: &Recipe, mut set: Dataset) -> Result<Dataset, Failure> {
+    let channels = set.shape().channels;
+    set = match recipe.data.normalization {
+        NormalizationKind::Data => set,
+        NormalizationKind::Half => set.with_normalization(Normalization::half(channels))?,
+        NormalizationKind::Imagenet => set.with_normalization(Normalization::imagenet())?,
+    };
+    match recipe.model.input_side() {
+        Some(side) => Ok(set.shown_at(side, side)?),
+        None => Ok(set),
     }
 }
 

@@ -4,9 +4,11 @@
 //! [`sweep`](crate::sweep) for who calls whom.
 
 pub(crate) mod activation;
+pub(crate) mod attention;
 pub(crate) mod conv;
 pub(crate) mod norm;
 pub(crate) mod pool;
+pub(crate) mod tokens;
 
 use burn::Tensor;
 

@@ -101,14 +101,9 @@ impl Recording {
         }
         for (index, node) in self.nodes.iter().enumerate().rev() {
             if let Some(cotangent) = cotangents[index].take() {
-                let [first, second] = node.inputs;
-                let also = (second.is_some() && first.is_some()).then(|| cotangent.clone());
-                let back =
-                    node.step.back(cotangent, (b, c), node.inputs.iter().any(Option::is_some), &mut |e| {
-                        note(&mut pending, e);
-                    });
-                // Only an addition has two inputs, and both get the cotangent as it is.
-                for (input, back) in [(first.or(second), back), (second.filter(|_| first.is_some()), also)] {
+                let needed = node.inputs.map(|input| input.is_some());
+                let back = node.step.back(cotangent, (b, c), needed, &mut |e| note(&mut pending, e));
+                for (input, back) in node.inputs.into_iter().zip(back) {
                     if let (Some(input), Some(back)) = (input, back) {
                         cotangents[input] = Some(match cotangents[input].take() {
                             Some(sum) => sum.plus(back),

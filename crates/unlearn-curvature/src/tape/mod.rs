@@ -13,9 +13,11 @@
 mod ops;
 mod plain;
 pub mod record;
+mod transformer;
 mod value;
 
-pub use ops::{Inputs, Op};
+pub use crate::layer::tokens::TokenPool;
+pub use ops::{Inputs, Op, Operands};
 pub use plain::Plain;
 pub use record::{Record, Recording};
 pub use value::{AnyTensor, Ranked, Var};

@@ -1,12 +1,14 @@
 //! What each operation computes. Index letters: n samples, c channels, h rows, w columns.
 
+use burn::module::Param;
 use burn::nn::conv::Conv2d;
 use burn::nn::pool::MaxPool2d;
-use burn::nn::{BatchNorm, LayerNorm, Linear};
+use burn::nn::{BatchNorm, Dropout, LayerNorm, Linear};
 use burn::tensor::{Tensor, activation, s};
 
 use super::value::{AnyTensor, AnyVar};
-use crate::layer::{conv, norm};
+use crate::layer::tokens::{self, TokenPool};
+use crate::layer::{attention, conv, norm};
 
 /// An operation of a model, with the layer whose parameters it uses.
 #[derive(Debug, Clone, Copy)]
@@ -42,26 +44,56 @@ pub enum Op<'a> {
         /// Zero channels added on each side.
         pad: usize,
     },
+    /// Positions as tokens, row by row; rank 4 → 3.
+    Tokens,
+    /// Puts learned tokens, `[1, k, d]`, before the others; rank 3 → 3.
+    ClassToken(&'a Param<Tensor<3>>),
+    /// Adds learned vectors, `[1, t, d]`, one a token; rank 3 → 3.
+    Position(&'a Param<Tensor<3>>),
+    /// softmax(q kᵀ / √(d / heads)) v of three values q, k and v; rank 3 → 3.
+    Attention {
+        /// A divisor of d.
+        heads: usize,
+    },
+    /// Zeroes entries at random in training, does nothing else; keeps the rank.
+    Dropout(&'a Dropout),
+    /// One vector a sample; rank 3 → 2.
+    Pool(TokenPool),
+}
+
+/// One, two or three of something.
+///
+/// It lives for one call, so that boxing the larger variants would only cost.
+#[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant)]
+pub enum Operands<T> {
+    /// One value.
+    One(T),
+    /// Two values.
+    Two(T, T),
+    /// Three values.
+    Three(T, T, T),
 }
 
 /// What an operation works on.
-///
-/// It lives for one call, so that boxing the larger variant would only cost.
-#[derive(Debug, Clone)]
-#[allow(clippy::large_enum_variant)]
-pub enum Inputs {
-    /// One value.
-    One(AnyVar),
-    /// Two values.
-    Two(AnyVar, AnyVar),
-}
+pub type Inputs = Operands<AnyVar>;
 
 impl Inputs {
     /// The tensors without the tape's numbers.
-    pub fn into_values(self) -> (AnyTensor, Option<AnyTensor>) {
+    pub fn into_values(self) -> Operands<AnyTensor> {
         match self {
-            Self::One(x) => (x.value, None),
-            Self::Two(a, b) => (a.value, Some(b.value)),
+            Self::One(x) => Operands::One(x.value),
+            Self::Two(a, b) => Operands::Two(a.value, b.value),
+            Self::Three(a, b, c) => Operands::Three(a.value, b.value, c.value),
+        }
+    }
+
+    /// The values in order.
+    pub(crate) fn each(&self) -> [Option<&AnyVar>; 3] {
+        match self {
+            Self::One(x) => [Some(x), None, None],
+            Self::Two(a, b) => [Some(a), Some(b), None],
+            Self::Three(a, b, c) => [Some(a), Some(b), Some(c)],
         }
     }
 }
@@ -83,31 +115,40 @@ impl Op<'_> {
     /// # Panics
     /// On ranks and numbers of inputs that the typed methods of [`Tape`](super::Tape) cannot
     /// produce.
-    pub fn compute(&self, inputs: (AnyTensor, Option<AnyTensor>)) -> AnyTensor {
+    pub fn compute(&self, inputs: Operands<AnyTensor>) -> AnyTensor {
+        use Operands::{One, Three, Two};
         match (self, inputs) {
-            (Self::Normalize { mean, std }, (AnyTensor::R4(x), None)) => {
+            (Self::Normalize { mean, std }, One(AnyTensor::R4(x))) => {
                 let channels = x.dims()[1];
                 let per_channel = |t: &Tensor<1>| t.clone().reshape([1, channels, 1, 1]);
                 AnyTensor::R4((x - per_channel(mean)) / per_channel(std))
             }
-            (Self::Conv2d(layer), (AnyTensor::R4(x), None)) => AnyTensor::R4(conv::forward(layer, x)),
-            (Self::BatchNorm(layer), (AnyTensor::R4(x), None)) => AnyTensor::R4(norm::forward(layer, x)),
-            (Self::LayerNorm(layer), (x, None)) => each_rank!(x, t => layer.forward(t)),
-            (Self::Linear(layer), (x, None)) => each_rank!(x, t => layer.forward(t)),
-            (Self::Relu, (x, None)) => each_rank!(x, t => activation::relu(t)),
-            (Self::Gelu, (x, None)) => each_rank!(x, t => activation::gelu(t)),
-            (Self::Add, (AnyTensor::R2(a), Some(AnyTensor::R2(b)))) => AnyTensor::R2(a + b),
-            (Self::Add, (AnyTensor::R3(a), Some(AnyTensor::R3(b)))) => AnyTensor::R3(a + b),
-            (Self::Add, (AnyTensor::R4(a), Some(AnyTensor::R4(b)))) => AnyTensor::R4(a + b),
-            (Self::MaxPool2d(layer), (AnyTensor::R4(x), None)) => AnyTensor::R4(layer.forward(x)),
-            (Self::GlobalAvgPool, (AnyTensor::R4(x), None)) => {
+            (Self::Conv2d(layer), One(AnyTensor::R4(x))) => AnyTensor::R4(conv::forward(layer, x)),
+            (Self::BatchNorm(layer), One(AnyTensor::R4(x))) => AnyTensor::R4(norm::forward(layer, x)),
+            (Self::LayerNorm(layer), One(x)) => each_rank!(x, t => layer.forward(t)),
+            (Self::Linear(layer), One(x)) => each_rank!(x, t => layer.forward(t)),
+            (Self::Relu, One(x)) => each_rank!(x, t => activation::relu(t)),
+            (Self::Gelu, One(x)) => each_rank!(x, t => activation::gelu(t)),
+            (Self::Add, Two(AnyTensor::R2(a), AnyTensor::R2(b))) => AnyTensor::R2(a + b),
+            (Self::Add, Two(AnyTensor::R3(a), AnyTensor::R3(b))) => AnyTensor::R3(a + b),
+            (Self::Add, Two(AnyTensor::R4(a), AnyTensor::R4(b))) => AnyTensor::R4(a + b),
+            (Self::MaxPool2d(layer), One(AnyTensor::R4(x))) => AnyTensor::R4(layer.forward(x)),
+            (Self::GlobalAvgPool, One(AnyTensor::R4(x))) => {
                 let [n, c, h, w] = x.dims();
                 AnyTensor::R2(x.reshape([n, c, h * w]).mean_dim(2).reshape([n, c]))
             }
-            (Self::SubsamplePad { pad }, (AnyTensor::R4(x), None)) => AnyTensor::R4(subsample_pad(x, *pad)),
-            (op, (x, y)) => {
-                unreachable!("{op:?} cannot run on shapes {:?} and {:?}", x.dims(), y.map(|y| y.dims()))
+            (Self::SubsamplePad { pad }, One(AnyTensor::R4(x))) => AnyTensor::R4(subsample_pad(x, *pad)),
+            (Self::Tokens, One(AnyTensor::R4(x))) => AnyTensor::R3(tokens::of_positions(x)),
+            (Self::ClassToken(token), One(AnyTensor::R3(x))) => {
+                AnyTensor::R3(tokens::prepend(token.val(), x))
             }
+            (Self::Position(position), One(AnyTensor::R3(x))) => AnyTensor::R3(x + position.val()),
+            (Self::Attention { heads }, Three(AnyTensor::R3(q), AnyTensor::R3(k), AnyTensor::R3(v))) => {
+                AnyTensor::R3(attention::forward(*heads, q, k, v))
+            }
+            (Self::Dropout(layer), One(x)) => each_rank!(x, t => layer.forward(t)),
+            (Self::Pool(pool), One(AnyTensor::R3(x))) => AnyTensor::R2(pool.forward(x)),
+            (op, inputs) => unreachable!("{op:?} cannot run on {inputs:?}"),
         }
     }
 }

@@ -110,6 +110,30 @@ pub enum CheckpointError {
         /// Why.
         reason: String,
     },
+    /// A folder of another library lacks a file.
+    #[error("{} has no {file}; {mend}", folder.display())]
+    MissingFile {
+        /// The folder.
+        folder: PathBuf,
+        /// The file.
+        file: &'static str,
+        /// What to do.
+        mend: &'static str,
+    },
+    /// A file of another library describes what is not built here.
+    #[error("{}: {key} is {got}, but must be {expected}; {mend}", path.display())]
+    ForeignConfig {
+        /// The file.
+        path: PathBuf,
+        /// The key in it.
+        key: String,
+        /// What it says.
+        got: String,
+        /// What can be built.
+        expected: String,
+        /// What to do.
+        mend: &'static str,
+    },
     /// The device could not give a tensor.
     #[error("reading `{path}` from the device failed: {reason}")]
     Device {
@@ -133,6 +157,8 @@ impl CheckpointError {
             Self::Mismatch(_) => "E_CKPT_MISMATCH",
             Self::NonFinite { .. } => "E_NONFINITE",
             Self::Unsupported { .. } => "E_CKPT_UNSUPPORTED",
+            Self::MissingFile { .. } => "E_FOREIGN_FILE",
+            Self::ForeignConfig { .. } => "E_FOREIGN_CONFIG",
             Self::Device { .. } => "E_DEVICE",
         }
     }

@@ -9,6 +9,7 @@ mod archive;
 mod assemble;
 mod error;
 mod file;
+pub(crate) mod json;
 mod mask;
 mod metadata;
 mod names;
@@ -19,6 +20,7 @@ mod transfer;
 
 use std::path::Path;
 
+pub(crate) use error::quote;
 pub use error::{CheckpointError, Mismatch};
 pub use mask::{Mask, MaskMap};
 pub use metadata::Metadata;

@@ -10,3 +10,4 @@ mod one_shot;
 mod prunable;
 mod score;
 mod select;
+mod transformer;

@@ -13,6 +13,7 @@ fn the_rules_select_what_they_say() {
     let of = |rule: PrunableRule| paths(&rule.into()).unwrap();
     assert_eq!(of(PrunableRule::Conv), ["conv1.weight", "conv2.weight", "shortcut.weight"]);
     assert_eq!(of(PrunableRule::Dense), ["dense.weight"]);
+    assert_eq!(of(PrunableRule::ReferenceDense), ["dense.weight"]);
     let all = ["conv1.weight", "conv2.weight", "dense.weight", "head.weight", "shortcut.weight"];
     assert_eq!(of(PrunableRule::AllWeights), all);
 }
@@ -47,7 +48,7 @@ fn a_recipe_names_a_rule_or_gives_a_table() {
     let back = serde_json::to_string(&table).unwrap();
     assert_eq!(read(&back).unwrap(), table);
     let error = read("\"convs\"").unwrap_err().to_string();
-    assert!(error.contains("conv, dense or all-weights"), "{error}");
+    assert!(error.contains("conv, dense, reference-dense or all-weights"), "{error}");
     assert!(read(r#"{"rules":"conv"}"#).unwrap_err().to_string().contains("rules"));
     for rule in PrunableRule::ALL {
         assert_eq!(rule.name().parse::<PrunableRule>().unwrap(), rule);

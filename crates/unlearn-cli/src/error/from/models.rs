@@ -86,6 +86,12 @@ impl From<CheckpointError> for Failure {
                 "what this version writes there".into(),
                 "write the checkpoint anew",
             ),
+            CheckpointError::MissingFile { folder, file, mend } => {
+                make(folder.display().to_string(), format!("no {file}"), format!("{file} in it"), mend)
+            }
+            CheckpointError::ForeignConfig { path, key, got, expected, mend } => {
+                make(format!("{}: {key}", path.display()), got, expected, mend)
+            }
             other => Self::new(
                 code,
                 Exit::Internal,

@@ -5,6 +5,7 @@ mod extremes;
 mod inner_products;
 mod nets;
 mod refusals;
+mod transformer;
 
 use burn::tensor::{Device, Tensor, TensorData};
 

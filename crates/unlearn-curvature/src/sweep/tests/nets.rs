@@ -8,8 +8,9 @@ use burn::nn::{
 };
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::transformer::{Transformer, transformer};
 use super::{numbers, tensor};
-use crate::tape::{Tape, Var};
+use crate::tape::{Tape, TokenPool, Var};
 
 /// Residual blocks with projection and parameter-free shortcuts; strides, dilation, and every padding.
 #[derive(Module, Debug)]
@@ -57,6 +58,7 @@ pub(super) enum Net {
     Residual(Residual),
     Rows(Rows),
     Shared(Shared),
+    Transformer(Transformer),
 }
 
 impl Net {
@@ -65,11 +67,18 @@ impl Net {
             Self::Residual(net) => net.forward(images, tape),
             Self::Rows(net) => net.forward(images, tape),
             Self::Shared(net) => net.forward(images, tape),
+            Self::Transformer(net) => net.forward(images, tape),
         }
     }
 
-    pub(super) fn all(classes: usize) -> [Self; 3] {
-        [residual(classes), rows(classes), shared(classes)]
+    pub(super) fn all(classes: usize) -> [Self; 5] {
+        [
+            residual(classes),
+            rows(classes),
+            shared(classes),
+            transformer(TokenPool::First, classes),
+            transformer(TokenPool::Mean, classes),
+        ]
     }
 }
 
@@ -209,7 +218,7 @@ pub(super) fn shared(classes: usize) -> Net {
 }
 
 /// Fills all parameters with fixed numbers; scales of norms stay away from zero.
-fn fill<M: Module>(net: M) -> M {
+pub(super) fn fill<M: Module>(net: M) -> M {
     struct Fill {
         count: usize,
     }

@@ -9,7 +9,7 @@ use super::{Record, Step};
 use crate::layer::conv::Geometry;
 use crate::layer::norm;
 use crate::layer::pool;
-use crate::tape::{AnyTensor, ErasedVar, Inputs, Op};
+use crate::tape::{AnyTensor, ErasedVar, Inputs, Op, Operands};
 
 impl Op<'_> {
     /// The operation's name, for messages.
@@ -26,23 +26,36 @@ impl Op<'_> {
             Self::MaxPool2d(_) => "a max pooling",
             Self::GlobalAvgPool => "a global average",
             Self::SubsamplePad { .. } => "a subsampling shortcut",
+            Self::Tokens => "a change from positions to tokens",
+            Self::ClassToken(_) => "a class token",
+            Self::Position(_) => "a position embedding",
+            Self::Attention { .. } => "an attention",
+            Self::Dropout(_) => "a dropout",
+            Self::Pool(_) => "a choice of tokens",
         }
     }
 }
 
 impl Record {
     /// Computes `op` and keeps what going back through it needs.
-    pub(super) fn keep(&mut self, op: Op<'_>, inputs: Inputs, from: [Option<usize>; 2]) -> ErasedVar {
+    pub(super) fn keep(&mut self, op: Op<'_>, inputs: Inputs, from: [Option<usize>; 3]) -> ErasedVar {
         let needed = from.iter().any(Option::is_some);
         match (op, inputs) {
             (Op::Conv2d(layer), Inputs::One(x)) => self.conv2d(layer, x, from, needed),
             (Op::Linear(layer), Inputs::One(x)) => self.linear(layer, x, from, needed),
             (Op::BatchNorm(layer), Inputs::One(x)) => self.batch_norm(layer, x, from, needed),
             (Op::LayerNorm(layer), Inputs::One(x)) => self.layer_norm(layer, x, from, needed),
+            (Op::ClassToken(token), Inputs::One(x)) => self.class_token(token, x, from, needed),
+            (Op::Position(position), Inputs::One(x)) => self.position(position, x, from, needed),
+            (Op::Attention { heads }, Inputs::Three(q, k, v)) if needed => {
+                self.attention(heads, [q, k, v], from)
+            }
+            // Off an autodiff device, which this tape refuses, it does nothing.
+            (Op::Dropout(_), Inputs::One(x)) => x,
             (Op::MaxPool2d(layer), Inputs::One(x)) if needed => self.max_pool2d(layer, x, from),
             (op, inputs) if needed => {
                 let first = match &inputs {
-                    Inputs::One(x) | Inputs::Two(x, _) => x.value.clone(),
+                    Inputs::One(x) | Inputs::Two(x, _) | Inputs::Three(x, _, _) => x.value.clone(),
                 };
                 let value = op.compute(inputs.into_values());
                 let step = match op {
@@ -57,6 +70,8 @@ impl Record {
                     }
                     Op::GlobalAvgPool => Step::GlobalAvgPool { dims: four(&first.dims()) },
                     Op::SubsamplePad { pad } => Step::SubsamplePad { pad, dims: four(&first.dims()) },
+                    Op::Tokens => Step::Tokens { positions: [first.dims()[2], first.dims()[3]] },
+                    Op::Pool(pool) => Step::Pool { pool, tokens: first.dims()[1] },
                     _ => Step::Add,
                 };
                 self.follow(step, from, value)
@@ -65,10 +80,10 @@ impl Record {
         }
     }
 
-    fn conv2d(&mut self, layer: &Conv2d, x: ErasedVar, from: [Option<usize>; 2], needed: bool) -> ErasedVar {
+    fn conv2d(&mut self, layer: &Conv2d, x: ErasedVar, from: [Option<usize>; 3], needed: bool) -> ErasedVar {
         let weight_id = self.wants(layer.weight.id);
         let bias_id = layer.bias.as_ref().and_then(|bias| self.wants(bias.id));
-        let value = Op::Conv2d(layer).compute((x.value.clone(), None));
+        let value = Op::Conv2d(layer).compute(Operands::One(x.value.clone()));
         if !needed && weight_id.is_none() && bias_id.is_none() {
             return ErasedVar::untracked(value);
         }
@@ -94,10 +109,10 @@ impl Record {
         self.follow(step, from, value)
     }
 
-    fn linear(&mut self, layer: &Linear, x: ErasedVar, from: [Option<usize>; 2], needed: bool) -> ErasedVar {
+    fn linear(&mut self, layer: &Linear, x: ErasedVar, from: [Option<usize>; 3], needed: bool) -> ErasedVar {
         let weight_id = self.wants(layer.weight.id);
         let bias_id = layer.bias.as_ref().and_then(|bias| self.wants(bias.id));
-        let value = Op::Linear(layer).compute((x.value.clone(), None));
+        let value = Op::Linear(layer).compute(Operands::One(x.value.clone()));
         if !needed && weight_id.is_none() && bias_id.is_none() {
             return ErasedVar::untracked(value);
         }
@@ -117,11 +132,11 @@ impl Record {
         &mut self,
         layer: &BatchNorm,
         x: ErasedVar,
-        from: [Option<usize>; 2],
+        from: [Option<usize>; 3],
         needed: bool,
     ) -> ErasedVar {
         let (gamma_id, beta_id) = (self.wants(layer.gamma.id), self.wants(layer.beta.id));
-        let value = Op::BatchNorm(layer).compute((x.value.clone(), None));
+        let value = Op::BatchNorm(layer).compute(Operands::One(x.value.clone()));
         let AnyTensor::R4(x) = x.value else { return ErasedVar::untracked(value) };
         if !needed && gamma_id.is_none() && beta_id.is_none() {
             return ErasedVar::untracked(value);
@@ -145,12 +160,12 @@ impl Record {
         &mut self,
         layer: &LayerNorm,
         x: ErasedVar,
-        from: [Option<usize>; 2],
+        from: [Option<usize>; 3],
         needed: bool,
     ) -> ErasedVar {
         let gamma_id = self.wants(layer.gamma.id);
         let beta_id = layer.beta.as_ref().and_then(|beta| self.wants(beta.id));
-        let value = Op::LayerNorm(layer).compute((x.value.clone(), None));
+        let value = Op::LayerNorm(layer).compute(Operands::One(x.value.clone()));
         if !needed && gamma_id.is_none() && beta_id.is_none() {
             return ErasedVar::untracked(value);
         }
@@ -167,9 +182,9 @@ impl Record {
         self.follow(step, from, value)
     }
 
-    fn max_pool2d(&mut self, layer: &MaxPool2d, x: ErasedVar, from: [Option<usize>; 2]) -> ErasedVar {
+    fn max_pool2d(&mut self, layer: &MaxPool2d, x: ErasedVar, from: [Option<usize>; 3]) -> ErasedVar {
         let AnyTensor::R4(x) = x.value else {
-            return ErasedVar::untracked(Op::MaxPool2d(layer).compute((x.value, None)));
+            return ErasedVar::untracked(Op::MaxPool2d(layer).compute(Operands::One(x.value)));
         };
         let dims = x.dims();
         let (value, indices) = max_pool2d_with_indices(x, pool::options(layer, [dims[2], dims[3]]));

@@ -7,6 +7,7 @@
 mod keep;
 mod shape;
 mod step;
+mod transformer;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -22,7 +23,7 @@ use crate::CurvatureError;
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) step: Step,
-    pub(crate) inputs: [Option<usize>; 2],
+    pub(crate) inputs: [Option<usize>; 3],
     /// Scalars of the result a sample.
     pub(crate) size: usize,
 }
@@ -112,7 +113,7 @@ impl Record {
         self.kept.insert(made_by, value.dims().iter().product());
     }
 
-    fn follow(&mut self, step: Step, inputs: [Option<usize>; 2], value: AnyTensor) -> ErasedVar {
+    fn follow(&mut self, step: Step, inputs: [Option<usize>; 3], value: AnyTensor) -> ErasedVar {
         let dims = value.dims();
         let size = dims.iter().skip(1).product();
         self.nodes.push(Node { step, inputs, size });
@@ -122,10 +123,8 @@ impl Record {
 
 impl Tape for Record {
     fn run(&mut self, op: Op<'_>, inputs: Inputs) -> ErasedVar {
-        let (nodes, tracked) = match &inputs {
-            Inputs::One(x) => ([x.node, None], x.value.is_autodiff()),
-            Inputs::Two(a, b) => ([a.node, b.node], a.value.is_autodiff() || b.value.is_autodiff()),
-        };
+        let nodes = inputs.each().map(|input| input.and_then(|input| input.node));
+        let tracked = inputs.each().into_iter().flatten().any(|input| input.value.is_autodiff());
         if tracked {
             self.refuse(
                 format!("{} on an autodiff device", op.name()),

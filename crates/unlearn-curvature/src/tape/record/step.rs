@@ -6,7 +6,9 @@
 use burn::Tensor;
 use burn::tensor::Int;
 
+use crate::layer::attention::Attention;
 use crate::layer::conv::Geometry;
+use crate::layer::tokens::{self, TokenPool};
 use crate::layer::{activation, norm, pool};
 use crate::sweep::{Site, SiteInput};
 use crate::tape::AnyTensor;
@@ -65,6 +67,21 @@ pub(crate) enum Step {
         pad: usize,
         dims: [usize; 4],
     },
+    Tokens {
+        positions: [usize; 2],
+    },
+    ClassToken {
+        count: usize,
+        id: Option<u64>,
+    },
+    Position {
+        id: Option<u64>,
+    },
+    Attention(Attention),
+    Pool {
+        pool: TokenPool,
+        tokens: usize,
+    },
 }
 
 /// What one call site says about one parameter.
@@ -97,14 +114,31 @@ impl Step {
             Self::BatchNorm { gamma_id, beta_id, .. } | Self::LayerNorm { gamma_id, beta_id, .. } => {
                 [*gamma_id, *beta_id]
             }
+            Self::ClassToken { id, .. } | Self::Position { id } => [*id, None],
             _ => [None, None],
         };
         ids.into_iter().flatten()
     }
 
-    /// Speaks of the parameters' gradients to `emit` and returns the cotangent of the (first) input
-    /// when `needed`. `cotangent` is that of the result, of `c` columns for each of `b` samples.
+    /// Speaks of the parameters' gradients to `emit` and returns the cotangents of those inputs that `needed`
+    /// names. `cotangent` is that of the result, of `c` columns for each of `b` samples.
     pub(crate) fn back(
+        &self,
+        cotangent: AnyTensor,
+        (b, c): (usize, usize),
+        needed: [bool; 3],
+        emit: &mut dyn FnMut(Emission),
+    ) -> [Option<AnyTensor>; 3] {
+        match (self, cotangent) {
+            (Self::Add, g) => [needed[0].then(|| g.clone()), needed[1].then_some(g), None],
+            (Self::Attention(attention), AnyTensor::R3(g)) => {
+                attention.back(g, c, needed).map(|back| back.map(AnyTensor::R3))
+            }
+            (step, g) => [step.back_to_one(g, (b, c), needed[0], emit), None, None],
+        }
+    }
+
+    fn back_to_one(
         &self,
         cotangent: AnyTensor,
         (b, c): (usize, usize),
@@ -192,7 +226,6 @@ impl Step {
             }
             (Self::Relu { y }, g) => Some(activation::relu(y.clone(), g, (b, c))),
             (Self::Gelu { x }, g) => Some(activation::gelu(x.clone(), g, (b, c))),
-            (Self::Add, g) => Some(g),
             (Self::MaxPool2d { indices, dims }, AnyTensor::R4(g)) => {
                 Some(AnyTensor::R4(pool::max_pool(indices.clone(), *dims, g, c)))
             }
@@ -202,6 +235,24 @@ impl Step {
             (Self::SubsamplePad { pad, dims }, AnyTensor::R4(g)) => {
                 Some(AnyTensor::R4(pool::subsample_pad(*pad, *dims, g)))
             }
+            (Self::Tokens { positions }, AnyTensor::R3(g)) => {
+                Some(AnyTensor::R4(tokens::to_positions(g, *positions)))
+            }
+            (Self::ClassToken { count, id }, AnyTensor::R3(g)) => {
+                let (gradient, rest) = tokens::split_off(*count, g);
+                if let Some(id) = *id {
+                    emit(Emission::Vector { id, gradient });
+                }
+                Some(AnyTensor::R3(rest))
+            }
+            (Self::Position { id }, AnyTensor::R3(g)) => {
+                let [rows, t, d] = g.dims();
+                if let Some(id) = *id {
+                    emit(Emission::Vector { id, gradient: g.clone().reshape([rows, t * d]) });
+                }
+                Some(AnyTensor::R3(g))
+            }
+            (Self::Pool { pool, tokens }, AnyTensor::R2(g)) => Some(AnyTensor::R3(pool.back(g, *tokens))),
             (step, g) => unreachable!("{step:?} cannot have a cotangent of shape {:?}", g.dims()),
         }
     }
