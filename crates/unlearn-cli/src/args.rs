@@ -73,6 +73,10 @@ pub(crate) struct RecipeArgs {
     /// Folder of the pictures; overrides data.dir.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// A folder of Hugging Face (config.json, model.safetensors) whose weights training begins with; overrides
+    /// training.pretrained.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) pretrained: Option<PathBuf>,
 }
 
 /// Where the numbers are crunched.

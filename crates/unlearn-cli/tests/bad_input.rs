@@ -9,7 +9,7 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use bad::{Case, arguments, checkpoints, pictures, places, recipes};
+use bad::{Case, arguments, checkpoints, pictures, places, recipes, transformers};
 use common::{Done, Tool, contents};
 
 #[test]
@@ -38,9 +38,20 @@ fn wrong_folders() {
 }
 
 #[test]
+fn wrong_transformers() {
+    check(transformers::cases());
+}
+
+#[test]
 fn there_are_enough_of_them_and_each_code_is_documented() {
-    let all =
-        [arguments::cases(), recipes::cases(), pictures::cases(), checkpoints::cases(), places::cases()];
+    let all = [
+        arguments::cases(),
+        recipes::cases(),
+        pictures::cases(),
+        checkpoints::cases(),
+        places::cases(),
+        transformers::cases(),
+    ];
     let names: Vec<&str> = all.iter().flatten().map(|case| case.name).collect();
     assert!(names.len() >= 60, "{} cases", names.len());
     assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len());

@@ -15,7 +15,7 @@ use crate::args::{Cli, Command, DeviceArgs, RecipeArgs};
 use crate::error::Failure;
 use crate::progress::Teller;
 use crate::recipe::Recipe;
-use crate::run::world::{World, with_folder};
+use crate::run::world::{World, with_folders};
 use crate::stop::Stop;
 
 /// Carries out the command line.
@@ -38,5 +38,5 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
 /// The world of a recipe on the command line.
 fn world(recipe: &RecipeArgs, device: &DeviceArgs, teller: Teller) -> Result<World, Failure> {
     let loaded = Recipe::load(&recipe.recipe, &recipe.set)?;
-    World::open(with_folder(loaded, recipe.data.as_ref())?, &device.device, teller)
+    World::open(with_folders(loaded, recipe)?, &device.device, teller)
 }

@@ -9,7 +9,7 @@ use crate::error::Failure;
 use crate::progress::Teller;
 use crate::recipe::Recipe;
 use crate::run::folder::Place;
-use crate::run::world::{World, with_folder};
+use crate::run::world::{World, with_folders};
 use crate::{device, output};
 
 /// Arguments of `unlearn run`.
@@ -30,7 +30,7 @@ pub(crate) struct RunArgs {
 /// Carries out a recipe and prints the table.
 pub(crate) fn main(arguments: &RunArgs, teller: Teller) -> Result<(), Failure> {
     let recipe = Recipe::load(&arguments.recipe.recipe, &arguments.recipe.set)?;
-    let recipe = with_folder(recipe, arguments.recipe.data.as_ref())?;
+    let recipe = with_folders(recipe, &arguments.recipe)?;
     let out = arguments.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
     let place = Place { out, resume: arguments.resume };
     // What is cheap to find wrong is looked at before the pictures are read.

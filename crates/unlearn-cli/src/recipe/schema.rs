@@ -145,6 +145,9 @@ pub(crate) struct TrainingConfig {
     pub(crate) label_smoothing: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) clip_norm: Option<f64>,
+    /// A folder of Hugging Face whose weights training begins with; `--pretrained` overrides it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pretrained: Option<PathBuf>,
 }
 
 fn constant() -> Schedule {

@@ -4,6 +4,7 @@
 pub(crate) mod artefact;
 pub(crate) mod folder;
 pub(crate) mod origin;
+pub(crate) mod pretrained;
 pub(crate) mod report;
 pub(crate) mod single;
 pub(crate) mod workshop;
@@ -61,7 +62,7 @@ pub(crate) fn execute(world: &World, place: &Place) -> Result<Report, Failure> {
 /// What makes two runs the same run: everything but where the pictures lie.
 pub(crate) fn identity(world: &World) -> Result<serde_json::Value, Failure> {
     let mut recipe = world.recipe.clone();
-    recipe.data.dir = None;
+    (recipe.data.dir, recipe.training.pretrained) = (None, None);
     let recipe = serde_json::to_value(&recipe).map_err(|error| {
         Failure::new(
             "E_INTERNAL",
@@ -72,14 +73,18 @@ pub(crate) fn identity(world: &World) -> Result<serde_json::Value, Failure> {
             "report this as a bug",
         )
     })?;
-    Ok(json!({
+    let mut identity = json!({
         "recipe": recipe,
         "data": { "train": world.train.fingerprint(), "test": world.test.fingerprint() },
         "split": world.split.id(),
         // The spec may name a file whose content changes.
         "partition": world.partition.id(),
         "device": world.device_name,
-    }))
+    });
+    if let Some(pretrained) = &world.pretrained {
+        identity["pretrained"] = pretrained.state.fingerprint().into();
+    }
+    Ok(identity)
 }
 
 struct Whole<'a> {

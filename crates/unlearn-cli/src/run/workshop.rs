@@ -31,7 +31,11 @@ impl<'a, A: Architecture> Workshop<'a, A> {
     pub(crate) fn new(world: &'a World, architecture: &A) -> Result<Self, Failure> {
         let normalization = world.train.normalization();
         let mut rng = world.recipe.seeds.init.rng(Stream::Init, 0, 0);
-        let blank = architecture.build(&normalization.mean, &normalization.std, &world.device, &mut rng)?;
+        let mut blank =
+            architecture.build(&normalization.mean, &normalization.std, &world.device, &mut rng)?;
+        if let Some(pretrained) = &world.pretrained {
+            blank = pretrained.clone().load_into(blank)?;
+        }
         Ok(Self { world, blank })
     }
 

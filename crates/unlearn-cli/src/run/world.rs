@@ -1,7 +1,7 @@
 //! Everything of a run that does not depend on the architecture: pictures, split, forget set,
 //! device.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::str::FromStr;
 
 use unlearn::burn::tensor::Device;
@@ -9,7 +9,10 @@ use unlearn::data::source::synthetic::CLASSES;
 use unlearn::data::source::synthetic::Synthetic;
 use unlearn::data::source::{self, SourceKind, TrainTest};
 use unlearn::data::{Dataset, ForgetSpec, Loader, Normalization, Partition, Split, SplitRule};
+use unlearn::models::vit::HuggingFaceVit;
 
+use super::pretrained;
+use crate::args::RecipeArgs;
 use crate::device;
 use crate::error::Failure;
 use crate::progress::Teller;
@@ -30,6 +33,8 @@ pub(crate) struct World {
     pub(crate) test: Dataset,
     pub(crate) split: Split,
     pub(crate) partition: Partition,
+    /// What the model is before its first step, where that is not drawn.
+    pub(crate) pretrained: Option<HuggingFaceVit>,
     pub(crate) teller: Teller,
 }
 
@@ -47,7 +52,9 @@ impl World {
                 "give the model as many classes as the data have",
             ));
         }
-        let (train, test) = (shown(&recipe, train)?, shown(&recipe, test)?);
+        let pretrained = pretrained::open(&recipe)?;
+        let shown = |set| shown(&recipe, pretrained.as_ref(), set);
+        let (train, test) = (shown(train)?, shown(test)?);
         let split = Split::new(&train, split_rule(recipe.split, &recipe.seeds)?)?;
         let spec = ForgetSpec::from_str(&recipe.forget.spec)?;
         let partition = Partition::new(&train, &split, &spec, recipe.seeds.forget)?;
@@ -59,7 +66,7 @@ impl World {
             "data"
         );
         let device_name = device_name.to_owned();
-        Ok(Self { recipe, device, device_name, train, test, split, partition, teller })
+        Ok(Self { recipe, device, device_name, train, test, split, partition, pretrained, teller })
     }
 
     /// The stream that the original model is trained on: every training sample of the split.
@@ -73,23 +80,30 @@ impl World {
     }
 }
 
-/// The pictures as the model is to get them.
-fn shown(recipe: &Recipe, mut set: Dataset) -> Result<Dataset, Failure> {
-    let channels = set.shape().channels;
-    set = match recipe.data.normalization {
-        NormalizationKind::Data => set,
-        NormalizationKind::Half => set.with_normalization(Normalization::half(channels))?,
-        NormalizationKind::Imagenet => set.with_normalization(Normalization::imagenet())?,
+/// The pictures as the model is to get them: weights from elsewhere know the constants that they were trained with.
+fn shown(recipe: &Recipe, pretrained: Option<&HuggingFaceVit>, mut set: Dataset) -> Result<Dataset, Failure> {
+    let constants = match (pretrained, recipe.data.normalization) {
+        (Some(folder), _) => Some(Normalization { mean: folder.mean.clone(), std: folder.std.clone() }),
+        (None, NormalizationKind::Data) => None,
+        (None, NormalizationKind::Half) => Some(Normalization::half(set.shape().channels)),
+        (None, NormalizationKind::Imagenet) => Some(Normalization::imagenet()),
     };
+    if let Some(constants) = constants {
+        set = set.with_normalization(constants)?;
+    }
     match recipe.model.input_side() {
         Some(side) => Ok(set.shown_at(side, side)?),
         None => Ok(set),
     }
 }
 
-/// `--data DIR` in place of the recipe's folder.
-pub(crate) fn with_folder(mut recipe: Recipe, folder: Option<&PathBuf>) -> Result<Recipe, Failure> {
-    let Some(folder) = folder else { return Ok(recipe) };
+/// `--data DIR` and `--pretrained DIR` in place of the recipe's folders.
+pub(crate) fn with_folders(mut recipe: Recipe, arguments: &RecipeArgs) -> Result<Recipe, Failure> {
+    if let Some(folder) = &arguments.pretrained {
+        in_text("--pretrained", folder)?;
+        recipe.training.pretrained = Some(folder.clone());
+    }
+    let Some(folder) = &arguments.data else { return Ok(recipe) };
     if recipe.data.kind == DataKind::Synthetic {
         return Err(Failure::config(
             "--data",
@@ -98,17 +112,22 @@ pub(crate) fn with_folder(mut recipe: Recipe, folder: Option<&PathBuf>) -> Resul
             "leave --data out, or --set data.kind=auto",
         ));
     }
-    // The folder stands in the resolved recipe, which is text.
-    if folder.to_str().is_none() {
-        return Err(Failure::config(
-            "--data",
-            folder.display().to_string(),
-            "a path in UTF-8, which a recipe can hold",
-            "rename the folder, or make a link to it with a plain name",
-        ));
-    }
+    in_text("--data", folder)?;
     recipe.data.dir = Some(folder.clone());
     Ok(recipe)
+}
+
+/// A folder stands in the resolved recipe, which is text.
+fn in_text(place: &str, folder: &Path) -> Result<(), Failure> {
+    if folder.to_str().is_some() {
+        return Ok(());
+    }
+    Err(Failure::config(
+        place,
+        folder.display().to_string(),
+        "a path in UTF-8, which a recipe can hold",
+        "rename the folder, or make a link to it with a plain name",
+    ))
 }
 
 fn pictures(data: &DataConfig, seeds: &Seeds) -> Result<TrainTest, Failure> {

@@ -7,6 +7,7 @@ pub mod checkpoints;
 pub mod pictures;
 pub mod places;
 pub mod recipes;
+pub mod transformers;
 
 use std::any::Any;
 

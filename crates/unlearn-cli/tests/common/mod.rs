@@ -48,6 +48,53 @@ name = "finetune"
 epochs = 1
 "#;
 
+/// A recipe of a vision transformer that trains in about a second.
+pub const TINY_VIT: &str = r#"
+name = "tiny-vit"
+
+[data]
+kind = "synthetic"
+train_per_class = 6
+test_per_class = 4
+size = 6
+
+[model]
+name = "vit"
+image = 8
+patch = 4
+hidden = 8
+layers = 1
+heads = 2
+mlp = 16
+classes = 10
+
+[training]
+epochs = 2
+batch_size = 20
+learning_rate = 1e-3
+warmup_epochs = 1
+augment = "random-resized-crop"
+optimizer = { name = "adam-w", weight_decay = 0.05 }
+schedule = { name = "cosine-steps" }
+
+[[network]]
+name = "sparse"
+pruning = { rate = 0.5, prunable = "dense", rewind = "epoch:1" }
+
+[forget]
+spec = "class:0"
+
+[[method]]
+name = "retrain"
+
+[[method]]
+name = "fisher"
+
+[[method]]
+name = "influence"
+samples = 20
+"#;
+
 /// What a run of the command came to.
 #[derive(Debug)]
 pub struct Done {

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::module::Module;
 use burn::tensor::Device;
 use rand::Rng;
 use serde_json::{Map, Value, json};
@@ -83,17 +84,26 @@ impl HuggingFaceVit {
     /// # Errors
     /// [`CheckpointError::ForeignConfig`] for numbers that describe no network, [`CheckpointError::Mismatch`] and
     /// [`CheckpointError::NonFinite`] as [`StateDict::load_into`].
-    pub fn into_model(mut self, device: &Device, rng: &mut impl Rng) -> Result<Vit, CheckpointError> {
+    pub fn into_model(self, device: &Device, rng: &mut impl Rng) -> Result<Vit, CheckpointError> {
         let fresh = self
             .config
             .init(&self.mean, &self.std, device, rng)
             .map_err(|error| described(&PathBuf::from(CONFIG), error))?;
-        let of_its_own = StateDict::of(&fresh)?;
+        self.load_into(fresh)
+    }
+
+    /// `model` with these weights, but for its normalisation and, where a [new head](Self::with_new_head) is wanted, its
+    /// classifier.
+    ///
+    /// # Errors
+    /// As [`StateDict::load_into`].
+    pub fn load_into<M: Module>(mut self, model: M) -> Result<M, CheckpointError> {
+        let of_its_own = StateDict::of(&model)?;
         self.state.complete_from(&of_its_own, "normalize.");
         if self.new_head {
             self.state.complete_from(&of_its_own, HEAD);
         }
-        self.state.load_into(fresh)
+        self.state.load_into(model)
     }
 
     /// Writes a folder that `ViTForImageClassification.from_pretrained` opens: `config.json`, `model.safetensors` and
