@@ -56,7 +56,7 @@ name = "tiny-vit"
 kind = "synthetic"
 train_per_class = 6
 test_per_class = 4
-size = 6
+size = 10
 
 [model]
 name = "vit"
