@@ -9,8 +9,13 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use bad::{Case, arguments, checkpoints, pictures, places, recipes};
+use bad::{Case, adapters, arguments, checkpoints, pictures, places, recipes};
 use common::{Done, Tool, contents};
+
+#[test]
+fn wrong_adapters() {
+    check(adapters::cases());
+}
 
 #[test]
 fn wrong_arguments() {
@@ -39,8 +44,14 @@ fn wrong_folders() {
 
 #[test]
 fn there_are_enough_of_them_and_each_code_is_documented() {
-    let all =
-        [arguments::cases(), recipes::cases(), pictures::cases(), checkpoints::cases(), places::cases()];
+    let all = [
+        adapters::cases(),
+        arguments::cases(),
+        recipes::cases(),
+        pictures::cases(),
+        checkpoints::cases(),
+        places::cases(),
+    ];
     let names: Vec<&str> = all.iter().flatten().map(|case| case.name).collect();
     assert!(names.len() >= 60, "{} cases", names.len());
     assert_eq!(names.iter().collect::<std::collections::BTreeSet<_>>().len(), names.len());
