@@ -12,7 +12,7 @@ use crate::reduce::{Algorithm, Reduce, SumSquares, WeightedGradient};
 use crate::sweep::{Passes, Settings};
 use crate::tree::read;
 use crate::watch::{Watch, Watched};
-use crate::way::{Forward, Marked, OnTape, Way};
+use crate::way::{Forward, Marked, OnTape, OneByOne, Way};
 use crate::{CurvatureError, Estimator, ParamPath, ParamTree};
 
 /// A Fisher diagonal to be estimated: choose the estimator, then [`run`](Self::run), for a model with a forward pass on
@@ -109,6 +109,13 @@ impl<'w> FisherDiag<'w> {
 
     /// For forward passes in plain Burn whose layers are marked with [`Probes`](crate::Probes).
     pub fn marked(self) -> FisherDiag<'w, Marked> {
+        let Self { estimator, shift, settings, way: _ } = self;
+        FisherDiag { estimator, shift, settings, way: PhantomData }
+    }
+
+    /// For forward passes in plain Burn in which not every layer can be marked: batches of one sample, slowly. The
+    /// forward pass gets [`Probes`](crate::Probes) too, but need not use them.
+    pub fn one_by_one(self) -> FisherDiag<'w, OneByOne> {
         let Self { estimator, shift, settings, way: _ } = self;
         FisherDiag { estimator, shift, settings, way: PhantomData }
     }

@@ -11,7 +11,7 @@ use crate::oracle::{Pairs, Samples};
 use crate::reduce::{Dots, Norms, Reduce, Route, WeightedGradient};
 use crate::sweep::{Gathered, Passes, Settings};
 use crate::watch::{Watch, Watched};
-use crate::way::{Forward, Marked, OnTape, Way};
+use crate::way::{Forward, Marked, OnTape, OneByOne, Way};
 use crate::{CurvatureError, Estimator, ParamPath, ParamTree};
 
 /// Quantities of G = [g_1, …, g_n]ᵀ, `[n, p]`, the gradients of −log p_n\[label\] of each sample.
@@ -38,6 +38,12 @@ impl<'w> PerSample<'w> {
 
     /// For forward passes in plain Burn whose layers are marked with [`Probes`](crate::Probes).
     pub fn marked(self) -> PerSample<'w, Marked> {
+        PerSample { settings: self.settings, way: PhantomData }
+    }
+
+    /// For forward passes in plain Burn in which not every layer can be marked: batches of one sample, slowly. The
+    /// forward pass gets [`Probes`](crate::Probes) too, but need not use them.
+    pub fn one_by_one(self) -> PerSample<'w, OneByOne> {
         PerSample { settings: self.settings, way: PhantomData }
     }
 }

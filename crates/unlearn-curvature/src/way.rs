@@ -6,12 +6,13 @@ use burn::tensor::Device;
 
 use crate::CurvatureError;
 use crate::estimate::Columns;
+use crate::one_by_one::Unit;
 use crate::probes::{Graph, Probes, inspect};
 use crate::reduce::Reduce;
 use crate::sweep::Targets;
 use crate::tape::{Record, Recording, Tape, Var};
 
-/// A way to state a forward pass: [`OnTape`], or in plain Burn with its layers [`Marked`]. A builder is of one way,
+/// A way to state a forward pass: [`OnTape`], or in plain Burn, with its layers [`Marked`] or [`OneByOne`]. A builder is of one way,
 /// [`OnTape`] unless told otherwise, and takes the [`Forward`] passes of that way. Implemented here only.
 pub trait Way: private::Sealed + Sized {
     /// What the forward pass takes: pictures, `[n, channels, height, width]`.
@@ -26,10 +27,13 @@ pub trait Way: private::Sealed + Sized {
     /// Most columns that go back at once.
     #[doc(hidden)]
     const COLUMNS: usize;
+    /// Most samples that go forward at once, but for a group of a group mean, which goes whole.
+    #[doc(hidden)]
+    const BATCH: usize = usize::MAX;
 
     /// Takes `images` forward: the logits on a plain device, and what goes back.
     #[doc(hidden)]
-    fn record<M, F: Forward<M, Self>>(
+    fn record<M: Module, F: Forward<M, Self>>(
         model: &M,
         forward: &F,
         targets: &Targets,
@@ -67,7 +71,7 @@ pub trait Way: private::Sealed + Sized {
 /// | `W` | type |
 /// |---|---|
 /// | [`OnTape`] | `Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>` |
-/// | [`Marked`] | `Fn(&M, Tensor<4>, &mut Probes) -> Tensor<2>` |
+/// | [`Marked`], [`OneByOne`] | `Fn(&M, Tensor<4>, &mut Probes) -> Tensor<2>` |
 pub trait Forward<M, W: Way>: for<'m, 't> Fn(&'m M, W::Input, W::Tape<'t>) -> W::Logits {}
 
 impl<M, W: Way, F> Forward<M, W> for F where F: for<'m, 't> Fn(&'m M, W::Input, W::Tape<'t>) -> W::Logits {}
@@ -82,10 +86,16 @@ pub struct OnTape;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Marked;
 
+/// The forward pass is plain Burn and nothing need be said of its layers (marks are passed over): a forward and a full
+/// backward pass of Burn's for every sample and column. For what cannot be marked; slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OneByOne;
+
 mod private {
     pub trait Sealed {}
     impl Sealed for super::OnTape {}
     impl Sealed for super::Marked {}
+    impl Sealed for super::OneByOne {}
 }
 
 impl Way for OnTape {
@@ -95,7 +105,7 @@ impl Way for OnTape {
     type Batch = Recording;
     const COLUMNS: usize = usize::MAX;
 
-    fn record<M, F: Forward<M, Self>>(
+    fn record<M: Module, F: Forward<M, Self>>(
         model: &M,
         forward: &F,
         targets: &Targets,
@@ -141,7 +151,7 @@ impl Way for Marked {
     type Batch = Graph;
     const COLUMNS: usize = 1;
 
-    fn record<M, F: Forward<M, Self>>(
+    fn record<M: Module, F: Forward<M, Self>>(
         model: &M,
         forward: &F,
         targets: &Targets,
@@ -178,6 +188,56 @@ impl Way for Marked {
                 None => again()?,
             };
             graph.sweep(&columns.part(column..column + 1), first, targets, device, reducers)?;
+        }
+        Ok(())
+    }
+}
+
+impl Way for OneByOne {
+    type Input = Tensor<4>;
+    type Tape<'t> = &'t mut Probes;
+    type Logits = Tensor<2>;
+    type Batch = Unit;
+    const COLUMNS: usize = 1;
+    const BATCH: usize = 1;
+
+    fn record<M: Module, F: Forward<M, Self>>(
+        model: &M,
+        forward: &F,
+        targets: &Targets,
+        images: Tensor<4>,
+    ) -> Result<(Tensor<2>, Unit), CurvatureError> {
+        Unit::record(model, targets, images, |model, images, probes| forward(model, images, probes))
+    }
+
+    /// A sample alone cannot be mixed with another, and every use of a parameter is seen.
+    fn inspect<M: Module, F: Forward<M, Self>>(
+        _: &M,
+        _: &F,
+        _: &Targets,
+        _: &dyn Fn() -> Result<Tensor<4>, CurvatureError>,
+    ) -> Result<(), CurvatureError> {
+        Ok(())
+    }
+
+    fn size(batch: &Unit) -> (usize, usize) {
+        (batch.bytes(), 0)
+    }
+
+    fn sweep(
+        batch: &mut Option<Unit>,
+        again: &dyn Fn() -> Result<Unit, CurvatureError>,
+        (columns, first): (&Columns, usize),
+        targets: &Targets,
+        device: &Device,
+        reducers: &mut [&mut dyn Reduce],
+    ) -> Result<(), CurvatureError> {
+        for column in 0..columns.count() {
+            let unit = match batch.take() {
+                Some(unit) => unit,
+                None => again()?,
+            };
+            unit.sweep(&columns.part(column..column + 1), first, targets, device, reducers)?;
         }
         Ok(())
     }

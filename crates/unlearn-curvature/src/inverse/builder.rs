@@ -12,7 +12,7 @@ use crate::oracle::Samples;
 use crate::reduce::Route;
 use crate::sweep::Settings;
 use crate::watch::{Watch, Watched};
-use crate::way::{Forward, Marked, OnTape, Way};
+use crate::way::{Forward, Marked, OnTape, OneByOne, Way};
 use crate::{CurvatureError, ParamPath, ParamTree};
 
 /// k = H⁻¹ v with H = λI + (1/N) Σ_n g_n g_nᵀ, the damped empirical Fisher matrix of N samples, for a model with a
@@ -95,6 +95,12 @@ impl<'w> InverseFisher<'w> {
 
     /// For forward passes in plain Burn whose layers are marked with [`Probes`](crate::Probes).
     pub fn marked(self) -> InverseFisher<'w, Marked> {
+        InverseFisher { how: self.how, settings: self.settings, way: PhantomData }
+    }
+
+    /// For forward passes in plain Burn in which not every layer can be marked: batches of one sample, slowly. The
+    /// forward pass gets [`Probes`](crate::Probes) too, but need not use them.
+    pub fn one_by_one(self) -> InverseFisher<'w, OneByOne> {
         InverseFisher { how: self.how, settings: self.settings, way: PhantomData }
     }
 }

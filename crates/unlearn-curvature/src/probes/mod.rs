@@ -88,6 +88,8 @@ enum Purpose {
     Gradients,
     /// To see what else uses a parameter: marked layers are constants.
     OtherUses,
+    /// Nothing: layers run as they are.
+    Nothing,
 }
 
 /// One use of a marked layer.
@@ -114,6 +116,17 @@ impl Probes {
         }
     }
 
+    /// The result of a pass of `batch` samples whose marks mean nothing.
+    pub(crate) fn unused<T>(
+        targets: &Targets,
+        batch: usize,
+        pass: impl FnOnce(&mut Self) -> T,
+    ) -> Result<T, CurvatureError> {
+        let mut probes = Self::new(targets, batch, Purpose::Nothing);
+        let result = pass(&mut probes);
+        probes.refusal.map_or(Ok(result), Err)
+    }
+
     /// The identifiers among `ids` whose gradients are wanted; none after a refusal.
     fn wanted<const N: usize>(
         &mut self,
@@ -121,6 +134,9 @@ impl Probes {
         ids: [Option<ParamId>; N],
         rows: usize,
     ) -> [Option<u64>; N] {
+        if self.purpose == Purpose::Nothing {
+            return [None; N];
+        }
         let ids = ids.map(|id| id.map(|id| id.val()));
         if ids.iter().flatten().any(|&id| !self.targets.knows(id)) {
             self.refuse(CurvatureError::Argument {

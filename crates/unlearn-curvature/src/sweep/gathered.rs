@@ -171,15 +171,16 @@ where
 }
 
 /// The factors of one batch.
-fn hold<M, F, S>(
-    passes: &Passes<'_, M, F>,
+fn hold<M, F, S, W>(
+    passes: &Passes<'_, M, F, W>,
     samples: &S,
     range: Range<usize>,
     plan: Plan,
 ) -> Result<Held, CurvatureError>
 where
     M: Module,
-    F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+    F: Forward<M, W>,
+    W: Way,
     S: Samples<Input = Tensor<4>>,
 {
     let mut held = Held::new(plan.chunk, passes.settings().route);

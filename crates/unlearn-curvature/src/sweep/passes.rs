@@ -160,7 +160,8 @@ where
     /// How to cut a run of `estimator` that may take `budget` bytes.
     pub(crate) fn plan(&self, cost: Cost, estimator: &Estimator, budget: usize) -> Plan {
         let columns = estimator.count(cost.classes).min(W::COLUMNS);
-        let mut plan = Plan::new(cost, (self.settings.batch, estimator.group()), columns, budget);
+        let mut plan =
+            Plan::new(cost, (self.settings.batch.min(W::BATCH), estimator.group()), columns, budget);
         plan.columns = plan.columns.min(self.settings.columns.unwrap_or(usize::MAX));
         plan.chunk = self.settings.chunk.unwrap_or(plan.chunk);
         plan

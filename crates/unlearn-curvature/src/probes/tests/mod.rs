@@ -1,6 +1,7 @@
 //! Marked passes against the oracle and against the tape, and what they refuse.
 
 mod agreement;
+mod alone;
 mod refusals;
 
 use burn::module::Module;
@@ -10,6 +11,7 @@ use burn::tensor::activation::{silu, softmax};
 use burn::tensor::{Device, Tensor, s};
 
 use super::Probes;
+use crate::ParamTree;
 use crate::oracle::Oracle;
 use crate::sweep::tests::nets::{batch_norm, fill};
 
@@ -113,4 +115,15 @@ fn forward(net: &Odd, images: Tensor<4>, probes: &mut Probes) -> Tensor<2> {
 
 fn oracle(net: &Odd) -> Oracle<'static, Odd, impl Fn(&Odd, Tensor<4>) -> Tensor<2> + Sync + use<>> {
     Oracle::new(net, |net: &Odd, images| through(net, images, &mut Bare)).unwrap()
+}
+
+/// Whether two solutions of (λI + (1/N) Σ g gᵀ) k = v are as near as their gradients: the relative error of the matrix, at
+/// most that of squares, times its condition, at most 1 + tr / λ.
+#[track_caller]
+fn same_solution(got: &ParamTree, expected: &ParamTree, norms: &[f64], lambda: f64) {
+    let condition = 1.0 + norms.iter().sum::<f64>() / norms.len() as f64 / lambda;
+    let apart = got.sub(expected).unwrap();
+    let apart = (apart.dot_host(&apart).unwrap() / expected.dot_host(expected).unwrap()).sqrt();
+    let bound = condition * f64::from(TOLERANCE);
+    assert!(apart <= bound && bound < 0.01, "{apart:e} apart, {bound:e} allowed");
 }
