@@ -89,7 +89,7 @@ impl Unit {
         for (id, take) in self.parameters {
             let Some(target) = targets.get(id) else { continue };
             let size = target.shape.iter().product();
-            let gradient = gradients.as_mut().and_then(|gradients| take(gradients));
+            let gradient = gradients.as_mut().and_then(take);
             let gradient = gradient.unwrap_or_else(|| Tensor::zeros([size], device)).reshape([1, size]);
             let tap = VectorTap::new(target, gradient, &summed);
             reducers.iter_mut().try_for_each(|reducer| reducer.vector(&frame, &tap))?;

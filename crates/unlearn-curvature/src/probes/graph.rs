@@ -95,7 +95,7 @@ impl Graph {
             let cotangent = gradients.as_mut().and_then(|gradients| mark.probe.grad_remove(gradients));
             if let Some(cotangent) = cotangent {
                 let cotangent = AnyTensor::from_three(cotangent, &mark.dims);
-                mark.step.back(cotangent, (batch, 1), false, &mut |emission| note(&mut pending, emission));
+                mark.step.back(cotangent, (batch, 1), [false; 3], &mut |e| note(&mut pending, e));
             }
             for id in mark.step.parameters() {
                 let left = uses.get_mut(&id).map_or(0, |left| {

@@ -9,7 +9,6 @@ use super::{Probes, Purpose};
 use crate::layer::conv::{self, Geometry};
 use crate::layer::norm;
 use crate::tape::record::Step;
-use crate::tape::{AnyTensor, ErasedVar, Inputs, Op, Tape};
 
 impl Probes {
     /// Convolution, `[n, i, h, w]` → `[n, o, h', w']`.
@@ -134,30 +133,13 @@ impl Probes {
     }
 
     /// A layer whose parameters were computed from those of the model has their identifiers, but not their gradients.
-    fn check_own(&mut self, layer: &'static str, own: bool) {
+    pub(super) fn check_own(&mut self, layer: &'static str, own: bool) {
         if !own {
             self.refuse_use(
                 format!("{layer} with parameters that are computed from those of the model"),
                 "mark the layer itself, or use the oracle for this model",
             );
         }
-    }
-}
-
-/// Parts of a model that are written on a tape are marked where they have parameters.
-impl Tape for Probes {
-    fn run(&mut self, op: Op<'_>, inputs: Inputs) -> ErasedVar {
-        ErasedVar::untracked(match (op, inputs.into_values()) {
-            (Op::Conv2d(layer), (AnyTensor::R4(x), None)) => AnyTensor::R4(self.conv2d(layer, x)),
-            (Op::BatchNorm(layer), (AnyTensor::R4(x), None)) => AnyTensor::R4(self.batch_norm(layer, x)),
-            (Op::Linear(layer), (AnyTensor::R2(x), None)) => AnyTensor::R2(self.linear(layer, x)),
-            (Op::Linear(layer), (AnyTensor::R3(x), None)) => AnyTensor::R3(self.linear(layer, x)),
-            (Op::Linear(layer), (AnyTensor::R4(x), None)) => AnyTensor::R4(self.linear(layer, x)),
-            (Op::LayerNorm(layer), (AnyTensor::R2(x), None)) => AnyTensor::R2(self.layer_norm(layer, x)),
-            (Op::LayerNorm(layer), (AnyTensor::R3(x), None)) => AnyTensor::R3(self.layer_norm(layer, x)),
-            (Op::LayerNorm(layer), (AnyTensor::R4(x), None)) => AnyTensor::R4(self.layer_norm(layer, x)),
-            (op, inputs) => op.compute(inputs),
-        })
     }
 }
 

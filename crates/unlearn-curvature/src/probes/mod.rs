@@ -17,9 +17,12 @@
 mod graph;
 pub(crate) mod inspect;
 mod layers;
+mod tape;
 #[cfg(test)]
 mod tests;
+mod tokens;
 
+#[doc(hidden)]
 pub use graph::Graph;
 
 use burn::Tensor;
