@@ -2,7 +2,8 @@
 //!
 //! ResNet-18 on 32×32 pictures of ten classes, N pictures in batches of 64, within the default memory budget
 //! of 1 GiB, on flex. `gradient` is one pass with the same sweep that stores nothing but the mean gradient:
-//! what any first-order step costs. Beside it the estimators of `docs/curvature.md`.
+//! what any first-order step costs. Beside it the estimators of `docs/curvature.md`. `marked-…` takes the same network
+//! as if it were plain Burn with marked layers.
 //!
 //! `cargo bench --bench fisher` prints pictures a second (`elem/s`); `benches/support` says how sizes are set,
 //! `benches/peers/fisher.py` asks PyTorch the same, `benches/compare.py` puts both side by side.
@@ -15,7 +16,7 @@ use std::hint::black_box;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use unlearn::curvature::{FisherDiag, PerSample};
 
-use support::{forward, group, network, pictures};
+use support::{forward, group, marked, network, pictures};
 
 /// Pictures in a group of the published estimator.
 const GROUP: usize = 32;
@@ -37,6 +38,15 @@ fn diagonals(c: &mut Criterion) {
             for (name, estimator) in &estimators {
                 group.bench_function(BenchmarkId::new(*name, n), |b| {
                     b.iter(|| black_box(estimator.run(&model, forward, &samples).expect("a diagonal")));
+                });
+            }
+            // The same network as a caller's own: Burn's automatic differentiation between marked layers.
+            for (name, estimator) in
+                [("marked-exact", &estimators[0].1), ("marked-empirical", &estimators[1].1)]
+            {
+                let estimator = estimator.clone().marked();
+                group.bench_function(BenchmarkId::new(name, n), |b| {
+                    b.iter(|| black_box(estimator.run(&model, marked, &samples).expect("a diagonal")));
                 });
             }
             let weights = vec![1.0 / n as f64; n];

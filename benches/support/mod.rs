@@ -18,6 +18,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode};
 use rand::RngExt;
+use unlearn::curvature::Probes;
 use unlearn::curvature::oracle::TensorSamples;
 use unlearn::curvature::tape::{Tape, Var};
 use unlearn::data::{Normalization, Seed, Stream};
@@ -73,6 +74,13 @@ pub(crate) fn network(width: usize) -> ResNet {
 /// The forward pass of [`network`] on a tape.
 pub(crate) fn forward(model: &ResNet, images: Var<4>, tape: &mut dyn Tape) -> Var<2> {
     model.forward_on(images, tape)
+}
+
+/// The same with marked layers and Burn's automatic differentiation between them.
+pub(crate) fn marked(model: &ResNet, images: Tensor<4>, probes: &mut Probes) -> Tensor<2> {
+    let tape: &mut dyn Tape = probes;
+    let images = tape.constant(images);
+    model.forward_on(images, tape).into_value()
 }
 
 /// `n` pictures of noise, 3×32×32, with labels in turn.

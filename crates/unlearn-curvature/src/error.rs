@@ -58,6 +58,15 @@ pub enum CurvatureError {
         /// What to do.
         mend: &'static str,
     },
+    /// No marked layer of a forward pass in plain Burn holds these trainable parameters.
+    #[error(
+        "no marked layer holds {parameters:?}; run their layers through `Probes`, freeze them (`no_grad`), or take the \
+         oracle for this model"
+    )]
+    Unmarked {
+        /// Their paths.
+        parameters: Vec<String>,
+    },
     /// Whoever [watches](crate::Watch) the run ended it. Nothing is left behind.
     #[error("interrupted: {stage}, {done} of {total} done; run it again from the start")]
     Interrupted {

@@ -1,6 +1,7 @@
-//! Fisher diagonals of a model on a tape.
+//! Fisher diagonals.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 
 use burn::Tensor;
 use burn::module::Module;
@@ -9,12 +10,13 @@ use crate::oracle::{Diagonal, Samples};
 use crate::plan::Plan;
 use crate::reduce::{Algorithm, Reduce, SumSquares, WeightedGradient};
 use crate::sweep::{Passes, Settings};
-use crate::tape::{Tape, Var};
 use crate::tree::read;
 use crate::watch::{Watch, Watched};
+use crate::way::{Forward, Marked, OnTape, OneByOne, Way};
 use crate::{CurvatureError, Estimator, ParamPath, ParamTree};
 
-/// A Fisher diagonal to be estimated: choose the estimator, then [`run`](Self::run).
+/// A Fisher diagonal to be estimated: choose the estimator, then [`run`](Self::run), for a model with a forward pass on
+/// a tape or, after [`marked`](Self::marked), in plain Burn.
 ///
 /// The model runs in evaluation mode on a plain copy of its own; neither its parameters nor its batch-norm
 /// statistics move. Results are sums and counts, so that those of parts of a data set
@@ -56,16 +58,17 @@ use crate::{CurvatureError, Estimator, ParamPath, ParamTree};
 /// # Ok::<(), unlearn_curvature::CurvatureError>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct FisherDiag<'w> {
+pub struct FisherDiag<'w, W = OnTape> {
     estimator: Estimator,
     shift: Option<f64>,
     settings: Settings<'w>,
+    way: PhantomData<fn() -> W>,
 }
 
 impl<'w> FisherDiag<'w> {
     /// The diagonal by `estimator`.
     pub fn new(estimator: Estimator) -> Self {
-        Self { estimator, shift: None, settings: Settings::default() }
+        Self { estimator, shift: None, settings: Settings::default(), way: PhantomData }
     }
 
     /// [`Estimator::Empirical`].
@@ -104,6 +107,21 @@ impl<'w> FisherDiag<'w> {
         Self::new(Estimator::GroupMean { size })
     }
 
+    /// For forward passes in plain Burn whose layers are marked with [`Probes`](crate::Probes).
+    pub fn marked(self) -> FisherDiag<'w, Marked> {
+        let Self { estimator, shift, settings, way: _ } = self;
+        FisherDiag { estimator, shift, settings, way: PhantomData }
+    }
+
+    /// For forward passes in plain Burn in which not every layer can be marked: batches of one sample, slowly. The
+    /// forward pass gets [`Probes`](crate::Probes) too, but need not use them.
+    pub fn one_by_one(self) -> FisherDiag<'w, OneByOne> {
+        let Self { estimator, shift, settings, way: _ } = self;
+        FisherDiag { estimator, shift, settings, way: PhantomData }
+    }
+}
+
+impl<'w, W: Way> FisherDiag<'w, W> {
     /// Another seed, where there is one.
     pub fn seed(mut self, new: u64) -> Self {
         match &mut self.estimator {
@@ -164,17 +182,19 @@ impl<'w> FisherDiag<'w> {
     }
 
     /// Estimates the diagonal over `samples`, for `model` whose logits `[n, k]` are
-    /// `forward(model, images, tape)`. Sums over samples (groups), one entry a trainable parameter.
+    /// `forward(model, images, tape)`, or `forward(model, images, probes)` where layers are
+    /// [marked](Self::marked). Sums over samples (groups), one entry a trainable parameter.
     ///
     /// # Errors
     /// [`CurvatureError::Argument`] for a setting out of range, no samples or a label without a logit;
-    /// [`CurvatureError::Unsupported`] for what the tape cannot carry cotangents through;
+    /// [`CurvatureError::Unsupported`] for what cotangents cannot be carried through;
+    /// [`CurvatureError::Unmarked`] for trainable parameters of no marked layer;
     /// [`CurvatureError::NonFinite`]; [`CurvatureError::Keys`] and [`CurvatureError::Shape`] for
     /// [`kept`](Self::kept) entries of another model; [`CurvatureError::Read`].
     pub fn run<M, F, S>(&self, model: &M, forward: F, samples: &S) -> Result<Diagonal, CurvatureError>
     where
         M: Module,
-        F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+        F: Forward<M, W>,
         S: Samples<Input = Tensor<4>>,
     {
         self.validate()?;
@@ -197,7 +217,7 @@ impl<'w> FisherDiag<'w> {
     ) -> Result<(Diagonal, Diagonal), CurvatureError>
     where
         M: Module,
-        F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+        F: Forward<M, W>,
         A: Samples<Input = Tensor<4>>,
         B: Samples<Input = Tensor<4>>,
     {
@@ -224,13 +244,13 @@ impl<'w> FisherDiag<'w> {
 
     fn diagonal<M, F, S>(
         &self,
-        passes: &Passes<'_, M, F>,
+        passes: &Passes<'_, M, F, W>,
         plan: Plan,
         samples: &S,
     ) -> Result<Diagonal, CurvatureError>
     where
         M: Module,
-        F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+        F: Forward<M, W>,
         S: Samples<Input = Tensor<4>>,
     {
         const STAGE: &str = "Fisher diagonal";

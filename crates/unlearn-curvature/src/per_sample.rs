@@ -1,6 +1,7 @@
 //! Norms, inner products and weighted sums of per-sample gradients, without ever storing them.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 
 use burn::Tensor;
 use burn::module::Module;
@@ -9,17 +10,24 @@ use crate::fisher::finite;
 use crate::oracle::{Pairs, Samples};
 use crate::reduce::{Dots, Norms, Reduce, Route, WeightedGradient};
 use crate::sweep::{Gathered, Passes, Settings};
-use crate::tape::{Tape, Var};
 use crate::watch::{Watch, Watched};
+use crate::way::{Forward, Marked, OnTape, OneByOne, Way};
 use crate::{CurvatureError, Estimator, ParamPath, ParamTree};
 
 /// Quantities of G = [g_1, …, g_n]ᵀ, `[n, p]`, the gradients of −log p_n\[label\] of each sample.
 ///
-/// Like [`FisherDiag`](crate::FisherDiag) it takes a model with a forward pass on a tape and runs on a plain copy
-/// in evaluation mode.
-#[derive(Debug, Clone, Default)]
-pub struct PerSample<'w> {
+/// Like [`FisherDiag`](crate::FisherDiag) it takes a model with a forward pass on a tape or, after
+/// [`marked`](Self::marked), in plain Burn, and runs on a plain copy in evaluation mode.
+#[derive(Debug, Clone)]
+pub struct PerSample<'w, W = OnTape> {
     settings: Settings<'w>,
+    way: PhantomData<fn() -> W>,
+}
+
+impl Default for PerSample<'_> {
+    fn default() -> Self {
+        Self { settings: Settings::default(), way: PhantomData }
+    }
 }
 
 impl<'w> PerSample<'w> {
@@ -28,6 +36,19 @@ impl<'w> PerSample<'w> {
         Self::default()
     }
 
+    /// For forward passes in plain Burn whose layers are marked with [`Probes`](crate::Probes).
+    pub fn marked(self) -> PerSample<'w, Marked> {
+        PerSample { settings: self.settings, way: PhantomData }
+    }
+
+    /// For forward passes in plain Burn in which not every layer can be marked: batches of one sample, slowly. The
+    /// forward pass gets [`Probes`](crate::Probes) too, but need not use them.
+    pub fn one_by_one(self) -> PerSample<'w, OneByOne> {
+        PerSample { settings: self.settings, way: PhantomData }
+    }
+}
+
+impl<'w, W: Way> PerSample<'w, W> {
     /// At most `samples` at a time, fewer where the budget asks for it.
     pub fn batch(mut self, samples: usize) -> Self {
         self.settings.batch = samples;
@@ -77,7 +98,7 @@ impl<'w> PerSample<'w> {
     ) -> Result<Vec<f64>, CurvatureError>
     where
         M: Module,
-        F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+        F: Forward<M, W>,
         S: Samples<Input = Tensor<4>>,
     {
         let passes = Passes::new(model, forward, &self.settings)?;
@@ -101,7 +122,7 @@ impl<'w> PerSample<'w> {
     ) -> Result<Vec<f64>, CurvatureError>
     where
         M: Module,
-        F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+        F: Forward<M, W>,
         S: Samples<Input = Tensor<4>>,
     {
         let passes = Passes::new(model, forward, &self.settings)?;
@@ -126,7 +147,7 @@ impl<'w> PerSample<'w> {
     ) -> Result<ParamTree, CurvatureError>
     where
         M: Module,
-        F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+        F: Forward<M, W>,
         S: Samples<Input = Tensor<4>>,
     {
         if weights.len() != samples.len() || weights.iter().any(|w| !w.is_finite()) {
@@ -152,7 +173,7 @@ impl<'w> PerSample<'w> {
     pub fn gram<M, F, S>(&self, model: &M, forward: F, samples: &S) -> Result<Vec<f64>, CurvatureError>
     where
         M: Module,
-        F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+        F: Forward<M, W>,
         S: Samples<Input = Tensor<4>>,
     {
         Ok(self.gram_and_dots(model, forward, samples, None)?.gram)
@@ -173,7 +194,7 @@ impl<'w> PerSample<'w> {
     ) -> Result<Pairs, CurvatureError>
     where
         M: Module,
-        F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+        F: Forward<M, W>,
         S: Samples<Input = Tensor<4>>,
     {
         self.gram_and_dots(model, forward, samples, Some(direction))
@@ -188,7 +209,7 @@ impl<'w> PerSample<'w> {
     ) -> Result<Pairs, CurvatureError>
     where
         M: Module,
-        F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+        F: Forward<M, W>,
         S: Samples<Input = Tensor<4>>,
     {
         let passes = Passes::new(model, forward, &self.settings)?;
@@ -203,10 +224,11 @@ impl<'w> PerSample<'w> {
     }
 }
 
-fn check_direction<M, F>(passes: &Passes<'_, M, F>, direction: &ParamTree) -> Result<(), CurvatureError>
+fn check_direction<M, F, W>(passes: &Passes<'_, M, F, W>, direction: &ParamTree) -> Result<(), CurvatureError>
 where
     M: Module,
-    F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+    F: Forward<M, W>,
+    W: Way,
 {
     let known: Vec<&ParamPath> = passes.targets().iter().map(|target| &target.path).collect();
     let unknown: Vec<_> = direction

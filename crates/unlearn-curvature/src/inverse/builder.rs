@@ -1,6 +1,7 @@
-//! The inverse product of a model on a tape: what is asked for.
+//! The inverse product: what is asked for.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 
 use burn::Tensor;
 use burn::module::Module;
@@ -10,12 +11,12 @@ use super::{Damping, ReferenceRecursion, Solution};
 use crate::oracle::Samples;
 use crate::reduce::Route;
 use crate::sweep::Settings;
-use crate::tape::{Tape, Var};
 use crate::watch::{Watch, Watched};
+use crate::way::{Forward, Marked, OnTape, OneByOne, Way};
 use crate::{CurvatureError, ParamPath, ParamTree};
 
 /// k = H⁻¹ v with H = λI + (1/N) Σ_n g_n g_nᵀ, the damped empirical Fisher matrix of N samples, for a model with a
-/// forward pass on a tape: choose how, then [`solve`](Self::solve), or [`fit`](Self::fit) once and
+/// forward pass on a tape or, after [`marked`](Self::marked), in plain Burn: choose how, then [`solve`](Self::solve), or [`fit`](Self::fit) once and
 /// [`apply`](FittedInverse::apply) to any number of v.
 ///
 /// No matrix of the size of the parameters and no stack of gradients is ever made: layer inputs and cotangents of
@@ -47,9 +48,10 @@ use crate::{CurvatureError, ParamPath, ParamTree};
 /// # Ok::<(), unlearn_curvature::CurvatureError>(())
 /// ```
 #[derive(Debug, Clone)]
-pub struct InverseFisher<'w> {
+pub struct InverseFisher<'w, W = OnTape> {
     pub(super) how: How,
     pub(super) settings: Settings<'w>,
+    way: PhantomData<fn() -> W>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -61,7 +63,7 @@ pub(super) enum How {
 
 impl<'w> InverseFisher<'w> {
     fn new(how: How) -> Self {
-        Self { how, settings: Settings::default() }
+        Self { how, settings: Settings::default(), way: PhantomData }
     }
 
     /// Exactly, by the Gram matrix of the first `samples` samples (all, where there are fewer):
@@ -91,6 +93,19 @@ impl<'w> InverseFisher<'w> {
         Self::new(How::Reference(recursion))
     }
 
+    /// For forward passes in plain Burn whose layers are marked with [`Probes`](crate::Probes).
+    pub fn marked(self) -> InverseFisher<'w, Marked> {
+        InverseFisher { how: self.how, settings: self.settings, way: PhantomData }
+    }
+
+    /// For forward passes in plain Burn in which not every layer can be marked: batches of one sample, slowly. The
+    /// forward pass gets [`Probes`](crate::Probes) too, but need not use them.
+    pub fn one_by_one(self) -> InverseFisher<'w, OneByOne> {
+        InverseFisher { how: self.how, settings: self.settings, way: PhantomData }
+    }
+}
+
+impl<'w, W: Way> InverseFisher<'w, W> {
     /// λ (a number), or any [`Damping`].
     pub fn damping(mut self, new: impl Into<Damping>) -> Self {
         if let How::Woodbury { damping, .. } | How::ConjugateGradient { damping, .. } = &mut self.how {
@@ -157,11 +172,11 @@ impl<'w> InverseFisher<'w> {
         model: &M,
         forward: F,
         samples: &'a S,
-    ) -> Result<FittedInverse<'a, M, F, S>, CurvatureError>
+    ) -> Result<FittedInverse<'a, M, F, S, W>, CurvatureError>
     where
         'w: 'a,
         M: Module,
-        F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+        F: Forward<M, W>,
         S: Samples<Input = Tensor<4>>,
     {
         self.validate()?;
@@ -181,7 +196,7 @@ impl<'w> InverseFisher<'w> {
     ) -> Result<Solution, CurvatureError>
     where
         M: Module,
-        F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+        F: Forward<M, W>,
         S: Samples<Input = Tensor<4>>,
     {
         self.fit(model, forward, samples)?.apply(v)

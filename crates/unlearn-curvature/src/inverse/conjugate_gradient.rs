@@ -5,7 +5,7 @@ use burn::module::Module;
 
 use crate::oracle::Samples;
 use crate::sweep::Gathered;
-use crate::tape::{Tape, Var};
+use crate::way::{Forward, Way};
 use crate::{CurvatureError, ParamTree};
 
 /// When to end.
@@ -17,15 +17,16 @@ pub(super) struct Rule {
 
 /// k with ‖H k − v‖ ≤ tolerance · ‖v‖ (by the recurrence) or after the last iteration; the true relative residual and
 /// the number of iterations. Hestenes and Stiefel 1952, eq. 3:1.
-pub(super) fn conjugate_gradient<M, F, S>(
-    gathered: &mut Gathered<'_, M, F, S>,
+pub(super) fn conjugate_gradient<M, F, S, W>(
+    gathered: &mut Gathered<'_, M, F, S, W>,
     v: &ParamTree,
     lambda: f64,
     rule: Rule,
 ) -> Result<(ParamTree, f64, usize), CurvatureError>
 where
     M: Module,
-    F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+    F: Forward<M, W>,
+    W: Way,
     S: Samples<Input = Tensor<4>>,
 {
     let v_squared = v.dot_host(v)?;
@@ -66,14 +67,15 @@ where
 }
 
 /// H x = λ x + (1/N) Gᵀ (G x). One pass: both products of a batch are made while it is there.
-fn product<M, F, S>(
-    gathered: &mut Gathered<'_, M, F, S>,
+fn product<M, F, S, W>(
+    gathered: &mut Gathered<'_, M, F, S, W>,
     x: &ParamTree,
     lambda: f64,
 ) -> Result<ParamTree, CurvatureError>
 where
     M: Module,
-    F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+    F: Forward<M, W>,
+    W: Way,
     S: Samples<Input = Tensor<4>>,
 {
     let n = gathered.count();

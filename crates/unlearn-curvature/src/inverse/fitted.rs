@@ -1,4 +1,4 @@
-//! The inverse product of a model on a tape: how it is done.
+//! The inverse product: how it is done.
 
 use burn::Tensor;
 use burn::module::Module;
@@ -13,12 +13,12 @@ use crate::oracle::Samples;
 use crate::per_sample::all_finite;
 use crate::reduce::Norms;
 use crate::sweep::{Gathered, Passes};
-use crate::tape::{Tape, Var};
+use crate::way::{Forward, OnTape, Way};
 use crate::{CurvatureError, ParamTree};
 
 /// An inverse Fisher matrix ready to be multiplied with; [`InverseFisher::fit`] makes one.
-pub struct FittedInverse<'a, M, F, S> {
-    gathered: Gathered<'a, M, F, S>,
+pub struct FittedInverse<'a, M, F, S, W = OnTape> {
+    gathered: Gathered<'a, M, F, S, W>,
     ready: Ready,
 }
 
@@ -28,20 +28,21 @@ enum Ready {
     Reference { first: ParamTree, rest: ParamTree, denominator: f64, n: f64 },
 }
 
-impl<M, F, S> std::fmt::Debug for FittedInverse<'_, M, F, S> {
+impl<M, F, S, W> std::fmt::Debug for FittedInverse<'_, M, F, S, W> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("FittedInverse").finish_non_exhaustive()
     }
 }
 
-impl<'a, M, F, S> FittedInverse<'a, M, F, S>
+impl<'a, M, F, S, W> FittedInverse<'a, M, F, S, W>
 where
     M: Module,
-    F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+    F: Forward<M, W>,
+    W: Way,
     S: Samples<Input = Tensor<4>>,
 {
     pub(super) fn new(
-        asked: &InverseFisher<'a>,
+        asked: &InverseFisher<'a, W>,
         model: &M,
         forward: F,
         samples: &'a S,
@@ -120,13 +121,14 @@ where
 }
 
 /// tr(G Gᵀ).
-fn trace<M, F, S>(
-    gathered: &mut Gathered<'_, M, F, S>,
-    asked: &InverseFisher<'_>,
+fn trace<M, F, S, W>(
+    gathered: &mut Gathered<'_, M, F, S, W>,
+    asked: &InverseFisher<'_, W>,
 ) -> Result<f64, CurvatureError>
 where
     M: Module,
-    F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+    F: Forward<M, W>,
+    W: Way,
     S: Samples<Input = Tensor<4>>,
 {
     let mut norms = Norms::new(gathered.count(), gathered.chunk(), asked.settings.route);
@@ -135,13 +137,14 @@ where
 }
 
 /// g_0 and s = Σ_{i ≥ 1} g_i of the published recursion. One pass.
-fn reference<M, F, S>(
-    gathered: &Gathered<'_, M, F, S>,
+fn reference<M, F, S, W>(
+    gathered: &Gathered<'_, M, F, S, W>,
     recursion: ReferenceRecursion,
 ) -> Result<Ready, CurvatureError>
 where
     M: Module,
-    F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+    F: Forward<M, W>,
+    W: Way,
     S: Samples<Input = Tensor<4>>,
 {
     let count = gathered.count();

@@ -10,12 +10,12 @@ use super::{Passes, ranges};
 use crate::oracle::Samples;
 use crate::plan::Plan;
 use crate::reduce::{Dots, GoOn, Held, Reduce, WeightedGradient, gram_between};
-use crate::tape::{Tape, Var};
+use crate::way::{Forward, Way};
 use crate::{CurvatureError, Estimator, ParamTree};
 
 /// The gradients g_n of −log p_n\[label\] of the first `count` samples, as the factors of their layers.
-pub(crate) struct Gathered<'a, M, F, S> {
-    passes: Passes<'a, M, F>,
+pub(crate) struct Gathered<'a, M, F, S, W> {
+    passes: Passes<'a, M, F, W>,
     samples: &'a S,
     count: usize,
     plan: Plan,
@@ -26,15 +26,16 @@ pub(crate) struct Gathered<'a, M, F, S> {
     held: Vec<Held>,
 }
 
-impl<'a, M, F, S> Gathered<'a, M, F, S>
+impl<'a, M, F, S, W> Gathered<'a, M, F, S, W>
 where
     M: Module,
-    F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+    F: Forward<M, W>,
+    W: Way,
     S: Samples<Input = Tensor<4>>,
 {
     /// Plans for the first `count` of `samples`: three quarters of the budget are for what is held.
     pub(crate) fn new(
-        passes: Passes<'a, M, F>,
+        passes: Passes<'a, M, F, W>,
         samples: &'a S,
         count: usize,
     ) -> Result<Self, CurvatureError> {
@@ -70,7 +71,7 @@ where
         self.plan.chunk
     }
 
-    pub(crate) fn passes(&self) -> &Passes<'a, M, F> {
+    pub(crate) fn passes(&self) -> &Passes<'a, M, F, W> {
         &self.passes
     }
 
@@ -170,15 +171,16 @@ where
 }
 
 /// The factors of one batch.
-fn hold<M, F, S>(
-    passes: &Passes<'_, M, F>,
+fn hold<M, F, S, W>(
+    passes: &Passes<'_, M, F, W>,
     samples: &S,
     range: Range<usize>,
     plan: Plan,
 ) -> Result<Held, CurvatureError>
 where
     M: Module,
-    F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+    F: Forward<M, W>,
+    W: Way,
     S: Samples<Input = Tensor<4>>,
 {
     let mut held = Held::new(plan.chunk, passes.settings().route);

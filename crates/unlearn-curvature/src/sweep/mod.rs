@@ -19,7 +19,7 @@ mod passes;
 mod tap;
 mod targets;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub(crate) use gathered::Gathered;
 pub use passes::Settings;
@@ -41,7 +41,7 @@ use crate::tape::record::{Emission, Recording};
 
 /// What the call sites of one parameter have said so far.
 #[allow(clippy::large_enum_variant, reason = "a few dozen live at a time")]
-enum Pending {
+pub(crate) enum Pending {
     Nothing,
     Matrix(Vec<Site>),
     Vector(Tensor<2>),
@@ -137,7 +137,7 @@ impl Recording {
     }
 }
 
-fn note(pending: &mut BTreeMap<u64, Pending>, emission: Emission) {
+pub(crate) fn note(pending: &mut BTreeMap<u64, Pending>, emission: Emission) {
     match emission {
         Emission::Matrix { id, site } => match pending.entry(id).or_insert(Pending::Nothing) {
             Pending::Matrix(sites) => sites.push(site),
@@ -155,7 +155,7 @@ fn note(pending: &mut BTreeMap<u64, Pending>, emission: Emission) {
 
 /// Gives a parameter whose uses have all been seen to the reducers; `false` when none of them led to
 /// the logits.
-fn hand_over(
+pub(crate) fn hand_over(
     targets: &Targets,
     id: u64,
     pending: Option<Pending>,

@@ -1,6 +1,7 @@
 //! Passes over labelled samples: record a batch, choose its cotangents, sweep them back.
 
 use std::collections::BTreeMap;
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use burn::Tensor;
@@ -12,10 +13,9 @@ use crate::estimate::Estimator;
 use crate::oracle::{LogitRows, Samples};
 use crate::plan::{Cost, DEFAULT_BATCH, DEFAULT_BUDGET, Plan};
 use crate::reduce::{Algorithm, Reduce, Route};
-use crate::tape::record::Recording;
-use crate::tape::{Record, Tape, Var};
 use crate::tree::read;
 use crate::watch::{Counter, Watched};
+use crate::way::{Forward, Way};
 use crate::{CurvatureError, ParamPath};
 
 /// How a run is cut into pieces, and what is forced. Nothing here changes a result beyond rounding, but for
@@ -56,19 +56,21 @@ impl Default for Settings<'_> {
 }
 
 /// A model with its forward pass, ready to be recorded batch by batch.
-pub(crate) struct Passes<'a, M, F> {
+pub(crate) struct Passes<'a, M, F, W> {
     model: M,
     forward: F,
     targets: Targets,
     device: Device,
     settings: Settings<'a>,
     counter: Counter<'a>,
+    way: PhantomData<fn() -> W>,
 }
 
-impl<'a, M, F> Passes<'a, M, F>
+impl<'a, M, F, W> Passes<'a, M, F, W>
 where
     M: Module,
-    F: Fn(&M, Var<4>, &mut dyn Tape) -> Var<2>,
+    F: Forward<M, W>,
+    W: Way,
 {
     /// A plain copy of `model` in evaluation mode.
     pub(crate) fn new(model: &M, forward: F, settings: &Settings<'a>) -> Result<Self, CurvatureError> {
@@ -94,7 +96,15 @@ where
         let &Settings { batch, budget, columns, chunk, algorithm, route, watched, keep: _ } = settings;
         let keep = BTreeMap::new();
         let settings = Settings { batch, budget, columns, chunk, algorithm, route, keep, watched };
-        Ok(Self { model, forward, targets, device, settings, counter: Counter::new(watched) })
+        Ok(Self {
+            model,
+            forward,
+            targets,
+            device,
+            settings,
+            counter: Counter::new(watched),
+            way: PhantomData,
+        })
     }
 
     /// Begins a stage that takes `total` samples through [`one`](Self::one).
@@ -115,21 +125,23 @@ where
         &self.targets
     }
 
-    /// Records `range` of `samples`.
-    fn record<S>(&self, samples: &S, range: Range<usize>) -> Result<(LogitRows, Recording), CurvatureError>
+    /// The pictures of `range`.
+    fn images<S>(&self, samples: &S, range: Range<usize>) -> Result<Tensor<4>, CurvatureError>
     where
         S: Samples<Input = Tensor<4>>,
     {
         let images = samples.inputs(range, &self.device)?;
-        let images = if images.is_autodiff() { images.inner() } else { images };
-        let record = Record::new(self.targets.ids());
-        let (logits, recording) =
-            record.forward(images, |images, tape| (self.forward)(&self.model, images, tape))?;
-        let [n, k] = logits.dims();
-        Ok((LogitRows::new(read(logits.reshape([n * k]))?, k)?, recording))
+        Ok(if images.is_autodiff() { images.inner() } else { images })
     }
 
-    /// What one sample costs.
+    /// Takes a batch forward.
+    fn record(&self, images: Tensor<4>) -> Result<(LogitRows, W::Batch), CurvatureError> {
+        let (logits, batch) = W::record(&self.model, &self.forward, &self.targets, images)?;
+        let [n, k] = logits.dims();
+        Ok((LogitRows::new(read(logits.reshape([n * k]))?, k)?, batch))
+    }
+
+    /// What one sample costs, once the forward pass is seen to be one that can be gone back through.
     pub(crate) fn cost<S>(&self, samples: &S) -> Result<Cost, CurvatureError>
     where
         S: Samples<Input = Tensor<4>>,
@@ -137,14 +149,19 @@ where
         if samples.is_empty() {
             return Err(crate::oracle::no_samples());
         }
-        let (rows, recording) = self.record(samples, 0..1)?;
-        Ok(Cost { recording: recording.bytes(), widest: recording.widest(), classes: rows.classes() })
+        let (rows, batch) = self.record(self.images(samples, 0..1)?)?;
+        let (recording, widest) = W::size(&batch);
+        drop(batch);
+        let few = || self.images(samples, 0..samples.len().min(2));
+        W::inspect(&self.model, &self.forward, &self.targets, &few)?;
+        Ok(Cost { recording, widest, classes: rows.classes() })
     }
 
     /// How to cut a run of `estimator` that may take `budget` bytes.
     pub(crate) fn plan(&self, cost: Cost, estimator: &Estimator, budget: usize) -> Plan {
-        let columns = estimator.count(cost.classes);
-        let mut plan = Plan::new(cost, (self.settings.batch, estimator.group()), columns, budget);
+        let columns = estimator.count(cost.classes).min(W::COLUMNS);
+        let mut plan =
+            Plan::new(cost, (self.settings.batch.min(W::BATCH), estimator.group()), columns, budget);
         plan.columns = plan.columns.min(self.settings.columns.unwrap_or(usize::MAX));
         plan.chunk = self.settings.chunk.unwrap_or(plan.chunk);
         plan
@@ -183,12 +200,15 @@ where
     {
         tracing::trace!(from = range.start, to = range.end, of = samples.len(), "batch");
         let labels: Vec<usize> = range.clone().map(|n| samples.label(n)).collect();
-        let (rows, recording) = self.record(samples, range.clone())?;
+        let images = self.images(samples, range.clone())?;
+        let (rows, batch) = self.record(images.clone())?;
+        let mut batch = Some(batch);
+        let again = || Ok(self.record(images.clone())?.1);
         let columns = estimator.columns(&rows, &labels, range.start)?;
         let first = range.start / estimator.group();
         for start in (0..columns.count()).step_by(plan.columns) {
             let part = columns.part(start..(start + plan.columns).min(columns.count()));
-            recording.sweep(&part, first, &self.targets, &self.device, reducers)?;
+            W::sweep(&mut batch, &again, (&part, first), &self.targets, &self.device, reducers)?;
             self.go_on()?;
         }
         self.counter.add(range.len())

@@ -1,6 +1,6 @@
 //! The parameters whose curvature is asked for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::Tensor;
 use burn::module::{Module, ParamId};
@@ -25,6 +25,8 @@ pub struct Target {
 #[derive(Debug, Clone, Default)]
 pub struct Targets {
     by_id: BTreeMap<u64, Target>,
+    /// Parameters of the module that are not trained.
+    others: BTreeSet<u64>,
 }
 
 impl Targets {
@@ -34,8 +36,12 @@ impl Targets {
     /// [`CurvatureError::Argument`] when there is none, [`CurvatureError::Unsupported`] when one
     /// parameter stands at two paths.
     pub fn of<M: Module>(module: &M) -> Result<Self, CurvatureError> {
-        let mut by_id = BTreeMap::new();
-        for info in crate::parameters(module).into_iter().filter(|p| p.trainable) {
+        let (mut by_id, mut others) = (BTreeMap::new(), BTreeSet::new());
+        for info in crate::parameters(module) {
+            if !info.trainable {
+                others.insert(info.id.val());
+                continue;
+            }
             let target = Target { id: info.id.val(), path: info.path, shape: info.shape, keep: None };
             if let Some(other) = by_id.insert(info.id.val(), target.clone()) {
                 return Err(CurvatureError::Unsupported {
@@ -52,7 +58,7 @@ impl Targets {
                 expected: "a module with at least one",
             });
         }
-        Ok(Self { by_id })
+        Ok(Self { by_id, others })
     }
 
     /// Takes gradients as zero where `keep` says `false`. Parameters that are not named keep all.
@@ -136,6 +142,11 @@ impl Targets {
             Some(keep) => values * keep.clone(),
             None => values,
         }))
+    }
+
+    /// Whether the module has a parameter `id`, trained or not.
+    pub(crate) fn knows(&self, id: u64) -> bool {
+        self.by_id.contains_key(&id) || self.others.contains(&id)
     }
 
     pub(crate) fn get(&self, id: u64) -> Option<&Target> {

@@ -3,7 +3,7 @@
 mod diagonals;
 mod extremes;
 mod inner_products;
-mod nets;
+pub(crate) mod nets;
 mod refusals;
 mod transformer;
 
@@ -15,31 +15,33 @@ use crate::tape::{Plain, Tape, Var};
 use crate::{CurvatureError, ParamTree};
 
 /// Numbers that look random and are the same everywhere.
-fn numbers(count: usize, salt: f32) -> Vec<f32> {
+pub(crate) fn numbers(count: usize, salt: f32) -> Vec<f32> {
     (0..count).map(|i| ((i as f32 + salt) * 12.9898).sin() * 0.9).collect()
 }
 
-fn tensor<const D: usize>(shape: [usize; D], salt: f32) -> Tensor<D> {
+pub(crate) fn tensor<const D: usize>(shape: [usize; D], salt: f32) -> Tensor<D> {
     Tensor::from_data(TensorData::new(numbers(shape.iter().product(), salt), shape), &Device::flex())
 }
 
-fn samples(n: usize, classes: usize) -> TensorSamples {
+pub(crate) fn samples(n: usize, classes: usize) -> TensorSamples {
     TensorSamples::new(tensor([n, 2, 9, 7], 3.0), (0..n).map(|i| (i * 2 + i / 3) % classes).collect())
         .unwrap()
 }
 
-fn forward(net: &Net, images: Var<4>, tape: &mut dyn Tape) -> Var<2> {
+pub(crate) fn forward(net: &Net, images: Var<4>, tape: &mut dyn Tape) -> Var<2> {
     net.forward(images, tape)
 }
 
 /// The same forward pass by Burn's own layers and automatic differentiation.
-fn oracle(net: &Net) -> Oracle<'static, Net, impl Fn(&Net, Tensor<4>) -> Tensor<2> + Sync + use<>> {
+pub(crate) fn oracle(
+    net: &Net,
+) -> Oracle<'static, Net, impl Fn(&Net, Tensor<4>) -> Tensor<2> + Sync + use<>> {
     Oracle::new(net, |net: &Net, x: Tensor<4>| Plain::forward(x, |x, tape| net.forward(x, tape))).unwrap()
 }
 
 /// Leaf by leaf, relative to the leaf's largest entry.
 #[track_caller]
-fn same_tree(got: &ParamTree, expected: &ParamTree, tolerance: f32) {
+pub(crate) fn same_tree(got: &ParamTree, expected: &ParamTree, tolerance: f32) {
     assert_eq!(
         got.iter().map(|(p, l)| (p, l.shape.clone())).collect::<Vec<_>>(),
         expected.iter().map(|(p, l)| (p, l.shape.clone())).collect::<Vec<_>>()
@@ -58,7 +60,7 @@ fn same_tree(got: &ParamTree, expected: &ParamTree, tolerance: f32) {
 }
 
 #[track_caller]
-fn same(got: &[f64], expected: &[f64], tolerance: f64) {
+pub(crate) fn same(got: &[f64], expected: &[f64], tolerance: f64) {
     assert_eq!(got.len(), expected.len());
     let scale = expected.iter().fold(0.0_f64, |m, v| m.max(v.abs()));
     assert!(scale > 0.0, "nothing to compare");
@@ -68,7 +70,7 @@ fn same(got: &[f64], expected: &[f64], tolerance: f64) {
 }
 
 #[track_caller]
-fn unsupported<T: std::fmt::Debug>(result: Result<T, CurvatureError>, part: &str) {
+pub(crate) fn unsupported<T: std::fmt::Debug>(result: Result<T, CurvatureError>, part: &str) {
     match result {
         Err(CurvatureError::Unsupported { what, .. }) => assert!(what.contains(part), "{what}"),
         other => panic!("expected a refusal about {part}, got {other:?}"),

@@ -14,7 +14,7 @@ use crate::tape::{Tape, TokenPool, Var};
 
 /// Residual blocks with projection and parameter-free shortcuts; strides, dilation, and every padding.
 #[derive(Module, Debug)]
-pub(super) struct Residual {
+pub(crate) struct Residual {
     mean: Tensor<1>,
     std: Tensor<1>,
     stem: Conv2d,
@@ -31,7 +31,7 @@ pub(super) struct Residual {
 
 /// Linear layers and layer norms over the last dimension of something with positions.
 #[derive(Module, Debug)]
-pub(super) struct Rows {
+pub(crate) struct Rows {
     embed: Conv2d,
     first_norm: LayerNorm,
     widen: Linear,
@@ -43,7 +43,7 @@ pub(super) struct Rows {
 /// A convolution and a batch norm that are used twice, on pictures of different sizes, and a linear layer that
 /// is used twice.
 #[derive(Module, Debug)]
-pub(super) struct Shared {
+pub(crate) struct Shared {
     stem: Conv2d,
     conv: Conv2d,
     bn: BatchNorm,
@@ -54,7 +54,7 @@ pub(super) struct Shared {
 
 #[derive(Module, Debug)]
 #[allow(clippy::large_enum_variant, reason = "one lives at a time")]
-pub(super) enum Net {
+pub(crate) enum Net {
     Residual(Residual),
     Rows(Rows),
     Shared(Shared),
@@ -62,7 +62,7 @@ pub(super) enum Net {
 }
 
 impl Net {
-    pub(super) fn forward(&self, images: Var<4>, tape: &mut dyn Tape) -> Var<2> {
+    pub(crate) fn forward(&self, images: Var<4>, tape: &mut dyn Tape) -> Var<2> {
         match self {
             Self::Residual(net) => net.forward(images, tape),
             Self::Rows(net) => net.forward(images, tape),
@@ -71,7 +71,7 @@ impl Net {
         }
     }
 
-    pub(super) fn all(classes: usize) -> [Self; 5] {
+    pub(crate) fn all(classes: usize) -> [Self; 5] {
         [
             residual(classes),
             rows(classes),
@@ -84,7 +84,7 @@ impl Net {
 
 impl Residual {
     /// The first convolution (two parameters) and one scale are not trained.
-    pub(super) fn with_frozen_stem(mut self) -> Self {
+    pub(crate) fn with_frozen_stem(mut self) -> Self {
         self.stem = self.stem.train().no_grad().valid();
         self.bn.gamma = self.bn.gamma.set_require_grad(false);
         self
@@ -157,14 +157,14 @@ fn conv(channels: [usize; 2], kernel: [usize; 2], padding: PaddingConfig2d) -> C
     Conv2dConfig::new(channels, kernel).with_padding(padding)
 }
 
-fn batch_norm(channels: usize, salt: f32) -> BatchNorm {
+pub(crate) fn batch_norm(channels: usize, salt: f32) -> BatchNorm {
     let mut norm = BatchNormConfig::new(channels).init(&Device::flex());
     norm.running_mean = RunningState::new(tensor([channels], salt));
     norm.running_var = RunningState::new(tensor::<1>([channels], salt + 1.0).square() + 0.3);
     norm
 }
 
-pub(super) fn residual(classes: usize) -> Net {
+pub(crate) fn residual(classes: usize) -> Net {
     let device = Device::flex();
     let same = || PaddingConfig2d::Explicit(1, 1, 1, 1);
     let net = Residual {
@@ -187,7 +187,7 @@ pub(super) fn residual(classes: usize) -> Net {
     Net::Residual(fill(net))
 }
 
-pub(super) fn rows(classes: usize) -> Net {
+pub(crate) fn rows(classes: usize) -> Net {
     let device = Device::flex();
     let net = Rows {
         // No bias: the layer norm behind would take it away again.
@@ -204,7 +204,7 @@ pub(super) fn rows(classes: usize) -> Net {
     Net::Rows(fill(net))
 }
 
-pub(super) fn shared(classes: usize) -> Net {
+pub(crate) fn shared(classes: usize) -> Net {
     let device = Device::flex();
     let net = Shared {
         stem: conv([2, 4], [3, 3], PaddingConfig2d::Valid).init(&device),
@@ -218,7 +218,7 @@ pub(super) fn shared(classes: usize) -> Net {
 }
 
 /// Fills all parameters with fixed numbers; scales of norms stay away from zero.
-pub(super) fn fill<M: Module>(net: M) -> M {
+pub(crate) fn fill<M: Module>(net: M) -> M {
     struct Fill {
         count: usize,
     }

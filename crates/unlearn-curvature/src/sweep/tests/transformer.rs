@@ -18,7 +18,7 @@ const WIDTH: usize = 6;
 /// Patches of 9×7 pictures (six, and a column of pixels in none), two blocks that share their attention and the
 /// norm before it, positions that are added twice.
 #[derive(Module, Debug)]
-pub(in crate::sweep) struct Transformer {
+pub(crate) struct Transformer {
     patches: Conv2d,
     class: Option<Param<Tensor<3>>>,
     position: Param<Tensor<3>>,
