@@ -3,6 +3,7 @@
 use burn::Tensor;
 use burn::module::{Module, ModuleVisitor, Param};
 use unlearn_curvature::PathTracker;
+use unlearn_models::{LoraConfig, LoraError};
 use unlearn_prune::MaskSet;
 
 use crate::UnlearnError;
@@ -36,6 +37,20 @@ pub(crate) fn positive(
     mend: &str,
 ) -> Result<(), UnlearnError> {
     require(got.is_finite() && got > 0.0, method, field, got, "finite and above zero", mend)
+}
+
+/// The settings of adapters, where there are any.
+pub(crate) fn adapters(method: &'static str, lora: Option<&LoraConfig>) -> Result<(), UnlearnError> {
+    lora.map_or(Ok(()), LoraConfig::validate).map_err(|error| match error {
+        LoraError::Config { field, got, expected, mend } => UnlearnError::Hyperparameter {
+            method,
+            field: "lora",
+            got: format!("{field} = {got}"),
+            expected: expected.to_owned(),
+            mend: mend.to_owned(),
+        },
+        other => other.into(),
+    })
 }
 
 /// A deep copy of `model` on a plain device with the mask applied.

@@ -2,6 +2,7 @@
 
 use unlearn_curvature::CurvatureError;
 use unlearn_data::DataError;
+use unlearn_models::LoraError;
 use unlearn_prune::PruneError;
 use unlearn_train::TrainError;
 
@@ -72,6 +73,9 @@ pub enum UnlearnError {
     /// Training.
     #[error(transparent)]
     Train(#[from] TrainError),
+    /// Adapters.
+    #[error(transparent)]
+    Lora(#[from] LoraError),
     /// Curvature.
     #[error(transparent)]
     Curvature(#[from] CurvatureError),

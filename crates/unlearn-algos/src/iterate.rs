@@ -1,49 +1,152 @@
-//! Iterative methods: an objective on some samples under the mask.
+//! Iterative methods: an objective on some samples under the mask, on all weights or through adapters.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use unlearn_data::{Augment, Loader};
-use unlearn_models::Classifier;
+use burn::Tensor;
+use burn::module::Module;
+use unlearn_curvature::ParamPath;
+use unlearn_curvature::oracle::Samples;
+use unlearn_data::{Augment, Loader, Stream};
+use unlearn_models::lora::Kept;
+use unlearn_models::{Adapted, Classifier, LoraConfig, add_adapters};
 use unlearn_prune::MaskSet;
 use unlearn_train::{Constraint, Fit, FitConfig, Objective, Unconstrained, fit, fit_in};
 
-use crate::{Context, UnlearnError};
+use crate::{Context, DatasetSamples, UnlearnError, check};
+
+/// Pictures on which a merged network is compared with the one that was trained.
+const COMPARED: usize = 64;
 
 /// What an iterative method trains on, and how.
-pub(crate) struct Task<'a, M> {
+pub(crate) struct Task<'a> {
     pub(crate) indices: &'a [usize],
-    pub(crate) objective: &'a dyn Objective<M>,
     pub(crate) mask: Option<&'a MaskSet>,
     pub(crate) config: FitConfig,
     pub(crate) batch_size: usize,
     pub(crate) augment: Augment,
     pub(crate) directory: Option<&'a Path>,
+    /// Trains adapters instead of the weights, and merges them afterwards.
+    pub(crate) lora: Option<&'a LoraConfig>,
+}
+
+/// What a run gives: the model, whatever was trained of it, and what is to be told of adapters.
+pub(crate) struct Iterated<M> {
+    pub(crate) fit: Fit<M>,
+    pub(crate) diagnostics: BTreeMap<String, f64>,
 }
 
 /// Runs the one training loop, in a run directory where there is one. Order and augmentation come
-/// from the context's seed.
+/// from the context's seed, and so do the first weights of adapters.
 pub(crate) fn iterate<M: Classifier>(
-    task: Task<'_, M>,
+    task: &Task<'_>,
+    objective: &(impl Objective<M> + Objective<Adapted<M>>),
     model: M,
     context: &mut Context<'_, M>,
-) -> Result<Fit<M>, UnlearnError> {
+) -> Result<Iterated<M>, UnlearnError> {
+    match task.lora {
+        None => Ok(Iterated {
+            fit: run(task, objective, task.mask, model, context)?,
+            diagnostics: BTreeMap::new(),
+        }),
+        Some(lora) => adapt(task, objective, lora, model, context),
+    }
+}
+
+/// The loop for any model made of the context's: itself, or with adapters.
+fn run<M: Classifier, N: Classifier>(
+    task: &Task<'_>,
+    objective: &dyn Objective<N>,
+    mask: Option<&MaskSet>,
+    model: N,
+    context: &mut Context<'_, M>,
+) -> Result<Fit<N>, UnlearnError> {
     let loader = Loader::new(context.dataset, task.indices, task.batch_size)?
         .with_shuffle(context.seed)
         .with_augment(task.augment, context.seed)
         .with_workers(context.workers);
     let masked;
-    let constraint: &dyn Constraint<M> = match task.mask {
+    let constraint: &dyn Constraint<N> = match mask {
         Some(mask) => {
             masked = mask.constraint(&model)?;
             &masked
         }
         None => &Unconstrained,
     };
-    let config = FitConfig { seed: context.seed, ..task.config };
+    let config = FitConfig { seed: context.seed, ..task.config.clone() };
     Ok(match task.directory {
-        None => fit(model, &loader, task.objective, constraint, &config, context.observer)?,
+        None => fit(model, &loader, objective, constraint, &config, context.observer)?,
         Some(directory) => {
-            fit_in(directory, model, &loader, task.objective, constraint, &config, context.observer)?
+            fit_in(directory, model, &loader, objective, constraint, &config, context.observer)?
         }
     })
+}
+
+/// Trains adapters on a frozen model and merges them, under the mask where there is one.
+fn adapt<M: Classifier>(
+    task: &Task<'_>,
+    objective: &dyn Objective<Adapted<M>>,
+    lora: &LoraConfig,
+    model: M,
+    context: &mut Context<'_, M>,
+) -> Result<Iterated<M>, UnlearnError> {
+    let base = check::enter(&model, task.mask)?;
+    let adapted = add_adapters(base, lora, &mut context.seed.rng(Stream::Adapters, 0, 0))?;
+    let pictures = first_pictures(task, &adapted, context)?;
+    adapted.check_reached(pictures.clone().slice_dim(0, 0..1))?;
+    let report = adapted.trainable();
+
+    let mask = task.mask.map(of_base).transpose()?;
+    let Fit { model, steps, history, snapshots, seconds } =
+        run(task, objective, mask.as_ref(), adapted, context)?;
+    let kept = task.mask.map(kept);
+    let merge = |adapted: &Adapted<M>| match &kept {
+        Some(kept) => adapted.masked_merge(kept),
+        None => adapted.merge(),
+    };
+    let merged = merge(&model)?;
+    let change = model.output_change(&merged, pictures)?;
+    let snapshots = snapshots
+        .iter()
+        .map(|(epoch, snapshot)| Ok((*epoch, merge(snapshot)?)))
+        .collect::<Result<_, UnlearnError>>()?;
+    let diagnostics = [
+        ("lora_trainable_parameters", report.trainable as f64),
+        ("lora_trainable_share", report.share()),
+        ("lora_merge_largest_change", change.largest),
+        ("lora_merge_mean_change", change.mean),
+    ];
+    let diagnostics = diagnostics
+        .into_iter()
+        .filter(|(_, v)| v.is_finite())
+        .map(|(name, v)| (name.to_owned(), v))
+        .collect();
+    Ok(Iterated { fit: Fit { model: merged, steps, history, snapshots, seconds }, diagnostics })
+}
+
+/// The first of the pictures that are trained on, unaugmented.
+fn first_pictures<M: Classifier>(
+    task: &Task<'_>,
+    adapted: &Adapted<M>,
+    context: &Context<'_, M>,
+) -> Result<Tensor<4>, UnlearnError> {
+    let indices: Vec<usize> = task.indices.iter().copied().take(COMPARED).collect();
+    let count = indices.len();
+    let samples = DatasetSamples::new(context.dataset, indices)?;
+    // A model that has parameters lies somewhere, and one without was refused.
+    let device = adapted.devices().into_iter().next().unwrap_or_else(|| adapted.convs()[0].a.device());
+    Ok(samples.inputs(0..count, &device.without_autodiff())?)
+}
+
+/// The mask for the base inside an adapted model.
+fn of_base(mask: &MaskSet) -> Result<MaskSet, UnlearnError> {
+    let mut inside = MaskSet::new();
+    for (path, mask) in mask.iter() {
+        inside.insert(ParamPath::new(format!("base.{path}")), mask.shape().to_vec(), mask.keep().to_vec())?;
+    }
+    Ok(inside)
+}
+
+fn kept(mask: &MaskSet) -> Kept {
+    mask.iter().map(|(path, mask)| (path.clone(), mask.keep().to_vec())).collect()
 }

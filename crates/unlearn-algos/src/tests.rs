@@ -1,5 +1,7 @@
 //! Every registered method through the conformance suite, and what each promises beyond it.
 
+mod lora;
+
 use burn::module::Module;
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{BatchNorm, BatchNormConfig, Linear, LinearConfig};

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use clap::{ArgAction, Args, Parser, Subcommand};
 
 use crate::command::{
-    completions::CompletionsArgs, data::DataCommand, demo::DemoArgs, eval::EvalArgs, forget::ForgetArgs,
-    methods::MethodsArgs, prune::PruneArgs, recipe::RecipeCommand, run::RunArgs, train::TrainArgs,
+    completions::CompletionsArgs, data::DataCommand, demo::DemoArgs, eval::EvalArgs, export::ExportArgs,
+    forget::ForgetArgs, import::ImportArgs, methods::MethodsArgs, prune::PruneArgs, recipe::RecipeCommand,
+    run::RunArgs, train::TrainArgs,
 };
 use crate::run::folder::Place;
 
@@ -55,6 +56,10 @@ pub(crate) enum Command {
     /// Look after recipes.
     #[command(subcommand)]
     Recipe(RecipeCommand),
+    /// Take a network from PyTorch or adapters from peft.
+    Import(ImportArgs),
+    /// Hand a network to PyTorch.
+    Export(ExportArgs),
     /// List the unlearning methods, or print the manual page of one.
     Methods(MethodsArgs),
     /// Print completions for a shell.

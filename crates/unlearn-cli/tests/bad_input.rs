@@ -9,8 +9,13 @@ mod common;
 
 use std::collections::BTreeMap;
 
-use bad::{Case, arguments, checkpoints, pictures, places, recipes, transformers};
+use bad::{Case, adapters, arguments, checkpoints, pictures, places, recipes, transformers};
 use common::{Done, Tool, contents};
+
+#[test]
+fn wrong_adapters() {
+    check(adapters::cases());
+}
 
 #[test]
 fn wrong_arguments() {
@@ -45,6 +50,7 @@ fn wrong_transformers() {
 #[test]
 fn there_are_enough_of_them_and_each_code_is_documented() {
     let all = [
+        adapters::cases(),
         arguments::cases(),
         recipes::cases(),
         pictures::cases(),

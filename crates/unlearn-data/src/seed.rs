@@ -32,6 +32,8 @@ pub enum Stream {
     Estimate = 10,
     /// Random labels.
     Labels = 11,
+    /// First weights of adapters.
+    Adapters = 12,
 }
 
 /// A seed of one kind of randomness. Split, initialisation, forget set and training each have

@@ -85,7 +85,7 @@ fn normal<const D: usize>(
     parameter(values, shape, device)
 }
 
-fn uniform<const D: usize>(
+pub(crate) fn uniform<const D: usize>(
     shape: [usize; D],
     bound: f64,
     device: &Device,
@@ -96,6 +96,10 @@ fn uniform<const D: usize>(
     parameter(values, shape, device)
 }
 
-fn parameter<const D: usize>(values: Vec<f32>, shape: [usize; D], device: &Device) -> Param<Tensor<D>> {
+pub(crate) fn parameter<const D: usize>(
+    values: Vec<f32>,
+    shape: [usize; D],
+    device: &Device,
+) -> Param<Tensor<D>> {
     Param::from_data(TensorData::new(values, shape), device)
 }

@@ -3,6 +3,7 @@
 mod checkpoint;
 mod curvature;
 mod engine;
+mod lora;
 mod mia;
 mod prune;
 mod resnet;

@@ -22,6 +22,13 @@
 //! | `batch_size` | as in training | samples a step |
 //! | `augment` | as in training | what is done to the pictures |
 //! | `batch_norm` | `train` | `frozen` keeps the running statistics |
+//! | `lora` | none | trains adapters instead of the weights; see below |
+//!
+//! With `lora` the weights are frozen, low-rank branches beside some layers are trained, and the result is merged: a
+//! network like the original, on a pruned one with every pruned weight still zero (what falls on them is cut off; the
+//! report says how far that moves the outputs). Keys: `rank` (8), `alpha` (16), `dropout` (0), `rs_lora` (false),
+//! `targets` (ends of module paths), `modules_to_save` (modules trained in full), `norms` (`frozen` or `train`); see
+//! `docs/adapters.md`.
 //!
 //! # Cost
 //! `epochs` training epochs over the retain set.
@@ -35,21 +42,28 @@
 //! name = "finetune"
 //! epochs = 10
 //! learning_rate = 0.01
+//!
+//! [[method]]
+//! name = "finetune"
+//! label = "finetune-lora"
+//! learning_rate = 0.05
+//! lora = { rank = 8, alpha = 16, targets = ["conv1", "conv2", "fc"] }
 //! ```
 //!
 //! # References
 //! Golatkar, Achille, Soatto: Eternal Sunshine of the Spotless Net, CVPR 2020, <https://arxiv.org/abs/1911.04933>.
 //! Jia et al.: Model Sparsity Can Simplify Machine Unlearning, NeurIPS 2023, <https://arxiv.org/abs/2304.04934>.
+//! Hu et al.: LoRA, ICLR 2022, <https://arxiv.org/abs/2106.09685>.
 
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use unlearn_data::{Augment, Partition};
-use unlearn_models::Classifier;
+use unlearn_models::{Adapted, Classifier, LoraConfig};
 use unlearn_train::{BatchNormMode, CrossEntropy, FitConfig, Objective, OptimizerConfig, Schedule};
 
 use crate::check;
-use crate::iterate::{Task, iterate};
+use crate::iterate::{Iterated, Task, iterate};
 use crate::{Context, Outcome, Reads, Unlearn, UnlearnError};
 
 /// Fine-tuning on the retain set; the page is that of this [module](self) and of `unlearn methods finetune`.
@@ -70,6 +84,8 @@ pub struct FineTune {
     pub augment: Option<Augment>,
     /// What batch norms do.
     pub batch_norm: BatchNormMode,
+    /// Trains adapters instead of the weights; absent: the weights.
+    pub lora: Option<LoraConfig>,
 }
 
 impl Default for FineTune {
@@ -82,6 +98,7 @@ impl Default for FineTune {
             batch_size: None,
             augment: None,
             batch_norm: BatchNormMode::Train,
+            lora: None,
         }
     }
 }
@@ -104,13 +121,14 @@ impl FineTune {
             0,
             "at least 1",
             "leave it out for the batch size of training",
-        )
+        )?;
+        check::adapters(method, self.lora.as_ref())
     }
 
     /// Minimises `objective` on the retain set.
     pub(super) fn run<M: Classifier>(
         &self,
-        objective: &dyn Objective<M>,
+        objective: &(impl Objective<M> + Objective<Adapted<M>>),
         model: M,
         partition: &Partition,
         context: &mut Context<'_, M>,
@@ -119,18 +137,19 @@ impl FineTune {
         let training = context.training;
         let task = Task {
             indices: partition.retain(),
-            objective,
             mask: context.mask,
             config: self.config(),
             batch_size: self.batch_size.unwrap_or(training.batch_size),
             augment: self.augment.unwrap_or(training.augment),
             directory: context.directory,
+            lora: self.lora.as_ref(),
         };
-        let fit = iterate(task, model, context)?;
+        let Iterated { fit, diagnostics } = iterate(&task, objective, model, context)?;
         // A run that was resumed took longer than this process knows.
         let seconds = started.elapsed().as_secs_f64().max(fit.seconds);
         let mut outcome = Outcome::new(fit.model, seconds, context.mask);
         outcome.steps = fit.steps;
+        outcome.diagnostics = diagnostics;
         if let Some(last) = fit.history.last() {
             outcome.diagnostics.insert("final_loss".into(), last.loss);
         }

@@ -19,13 +19,16 @@
 //! | `gamma` | 1e-4 | γ, the penalty of the first epoch |
 //! | `free_epochs` | 0 | K, the last epochs without a penalty |
 //! | `form` | `subgradient` | see below |
-//! | others | as `finetune` | |
+//! | others | as `finetune`, `lora` too | |
 //!
 //! Forms: `subgradient` adds γ_t·sign(w) of the *weights* (convolutions, linear layers, embeddings; no
 //! bias, no norm) to the gradient. `proximal` minimises the loss by the optimizer and then shrinks each
 //! weight by rate·γ_t towards zero (soft threshold), so that zeros are exact; it does not pass through
 //! momentum, so at momentum 0.9 one step shrinks about ten times less than `subgradient` does at equal γ.
 //! `reference` is the published code's subgradient over *every* parameter.
+//!
+//! With `lora` the penalty is on what is trained: the two factors of each adapter, and the weights of modules that are
+//! trained in full.
 //!
 //! # Cost
 //! As `finetune`; one pass over the parameters more a step.
@@ -50,7 +53,7 @@ use burn::Tensor;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use serde::{Deserialize, Serialize};
 use unlearn_data::{Augment, Batch, Partition};
-use unlearn_models::Classifier;
+use unlearn_models::{Classifier, LoraConfig};
 use unlearn_train::{BatchNormMode, CrossEntropy, Loss, Moment, Objective, OptimizerConfig, Schedule};
 
 use super::FineTune;
@@ -94,11 +97,13 @@ pub struct FineTuneL1 {
     pub augment: Option<Augment>,
     /// What batch norms do.
     pub batch_norm: BatchNormMode,
+    /// Trains adapters instead of the weights; absent: the weights.
+    pub lora: Option<LoraConfig>,
 }
 
 impl Default for FineTuneL1 {
     fn default() -> Self {
-        let FineTune { epochs, learning_rate, optimizer, schedule, batch_size, augment, batch_norm } =
+        let FineTune { epochs, learning_rate, optimizer, schedule, batch_size, augment, batch_norm, lora } =
             FineTune::default();
         Self {
             gamma: 1e-4,
@@ -111,6 +116,7 @@ impl Default for FineTuneL1 {
             batch_size,
             augment,
             batch_norm,
+            lora,
         }
     }
 }
@@ -127,6 +133,7 @@ impl FineTuneL1 {
             batch_size: self.batch_size,
             augment: self.augment,
             batch_norm: self.batch_norm,
+            lora: self.lora.clone(),
         }
     }
 

@@ -21,6 +21,7 @@
 //! | `batch_size` | as in training | samples a step |
 //! | `augment` | none | what is done to the pictures |
 //! | `batch_norm` | `train` | see below |
+//! | `lora` | none | trains adapters instead of the weights, as in `finetune` |
 //!
 //! With `batch_norm = "train"`, as published, the running statistics drift towards those of the forget
 //! set alone; `frozen` keeps those of the original.
@@ -50,15 +51,15 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 use unlearn_data::{Augment, Batch, Partition};
-use unlearn_models::Classifier;
+use unlearn_models::{Classifier, LoraConfig};
 use unlearn_train::{
-    BatchNormMode, CrossEntropy, Fit, FitConfig, Loss, Moment, Objective, OptimizerConfig, TrainError,
+    BatchNormMode, CrossEntropy, FitConfig, Loss, Moment, Objective, OptimizerConfig, TrainError,
 };
 
 use super::finetune::in_method;
 use crate::accuracy::accuracy;
 use crate::check;
-use crate::iterate::{Task, iterate};
+use crate::iterate::{Iterated, Task, iterate};
 use crate::{Context, Outcome, Reads, Unlearn, UnlearnError};
 
 /// Gradient ascent on the forget set; the page is that of this [module](self) and of
@@ -80,6 +81,8 @@ pub struct GradientAscent {
     pub augment: Augment,
     /// What batch norms do.
     pub batch_norm: BatchNormMode,
+    /// Trains adapters instead of the weights; absent: the weights.
+    pub lora: Option<LoraConfig>,
 }
 
 impl Default for GradientAscent {
@@ -92,6 +95,7 @@ impl Default for GradientAscent {
             batch_size: None,
             augment: Augment::None,
             batch_norm: BatchNormMode::Train,
+            lora: None,
         }
     }
 }
@@ -126,7 +130,8 @@ impl GradientAscent {
             self.stop_at_accuracy.unwrap_or_default(),
             "between 0 and 1",
             "give a share, such as the model's test accuracy",
-        )
+        )?;
+        check::adapters(NAME, self.lora.as_ref())
     }
 
     fn climb<M: Classifier>(
@@ -136,17 +141,17 @@ impl GradientAscent {
         model: M,
         partition: &Partition,
         context: &mut Context<'_, M>,
-    ) -> Result<Fit<M>, UnlearnError> {
+    ) -> Result<Iterated<M>, UnlearnError> {
         let task = Task {
             indices: partition.forget(),
-            objective: &Ascent,
             mask: context.mask,
             config: self.config(epochs),
             batch_size: self.batch_size.unwrap_or(context.training.batch_size),
             augment: self.augment,
             directory: directory.as_deref(),
+            lora: self.lora.as_ref(),
         };
-        iterate(task, model, context)
+        iterate(&task, &Ascent, model, context)
     }
 }
 
@@ -177,7 +182,7 @@ impl<M: Classifier> Unlearn<M> for GradientAscent {
         let started = Instant::now();
         let own = context.directory.map(PathBuf::from);
         let first = self.climb(self.epochs, own.clone(), model.valid(), partition, context);
-        let (fit, diverged) = match first {
+        let (Iterated { fit, diagnostics }, diverged) = match first {
             // Climbing has no end: what broke in epoch k may have reached the target before, and the
             // run up to k is the same run.
             Err(UnlearnError::Train(error @ TrainError::Diverged { epoch, .. }))
@@ -206,6 +211,7 @@ impl<M: Classifier> Unlearn<M> for GradientAscent {
         let seconds = started.elapsed().as_secs_f64().max(fit.seconds);
         let mut outcome = Outcome::new(chosen.valid(), seconds, context.mask);
         outcome.steps = epochs * steps_per_epoch;
+        outcome.diagnostics = diagnostics;
         outcome.diagnostics.insert("epochs".into(), epochs as f64);
         if let Some(share) = reached {
             outcome.diagnostics.insert("forget_accuracy_at_stop".into(), share);

@@ -10,8 +10,8 @@ pub mod retrain;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
-use unlearn_models::Classifier;
+use serde_json::{Map, Value};
+use unlearn_models::{Classifier, LoraConfig};
 
 pub use finetune::FineTune;
 pub use finetune_l1::{FineTuneL1, L1Form};
@@ -119,23 +119,58 @@ where
     T: Unlearn<M> + Serialize + DeserializeOwned + Default + 'static,
 {
     let form = |reason: String| UnlearnError::Form { method, reason };
-    let parameters = if parameters.is_null() { Value::Object(serde_json::Map::new()) } else { parameters };
+    let parameters = if parameters.is_null() { Value::Object(Map::new()) } else { parameters };
     let Value::Object(given) = &parameters else {
         return Err(form(format!("its hyperparameters are {parameters}, but must be a table")));
     };
-    if let Value::Object(known) = serde_json::to_value(T::default()).map_err(|e| form(e.to_string()))?
-        && let Some(got) = given.keys().find(|key| !known.contains_key(*key))
-    {
-        return Err(UnlearnError::UnknownHyperparameter {
-            method,
-            got: got.clone(),
-            known: known.keys().cloned().collect::<Vec<_>>().join(", "),
-            nearest: nearest(got, known.keys().map(String::as_str)),
-        });
+    if let Value::Object(known) = serde_json::to_value(T::default()).map_err(|e| form(e.to_string()))? {
+        if given.contains_key("lora") && !known.contains_key("lora") {
+            return Err(without_adapters(method));
+        }
+        refuse_unknown(method, "", given, &known.keys().map(String::as_str).collect::<Vec<_>>())?;
+    }
+    if let Some(Value::Object(lora)) = given.get("lora") {
+        refuse_unknown(method, "lora.", lora, &LoraConfig::KEYS)?;
     }
     let made: T = serde_json::from_value(parameters).map_err(|e| form(e.to_string()))?;
     made.validate()?;
     Ok(Box::new(made))
+}
+
+/// The first key of `given` that is not `known`; `table` stands before it.
+fn refuse_unknown(
+    method: &'static str,
+    table: &str,
+    given: &Map<String, Value>,
+    known: &[&str],
+) -> Result<(), UnlearnError> {
+    let Some(got) = given.keys().find(|key| !known.contains(&key.as_str())) else { return Ok(()) };
+    Err(UnlearnError::UnknownHyperparameter {
+        method,
+        got: format!("{table}{got}"),
+        known: known.join(", "),
+        nearest: nearest(got, known.iter().copied()),
+    })
+}
+
+/// Why a method takes no adapters.
+fn without_adapters(method: &'static str) -> UnlearnError {
+    let (expected, mend) = if method == "retrain" {
+        (
+            "no adapters: retraining starts from new weights, and a frozen random network is not the model that \
+             never saw the forget set",
+            "remove the key; finetune with lora starts from the original",
+        )
+    } else {
+        ("no adapters: the method is not iterative", "remove the key, or choose finetune or gradient-ascent")
+    };
+    UnlearnError::Hyperparameter {
+        method,
+        field: "lora",
+        got: "given".into(),
+        expected: expected.into(),
+        mend: mend.into(),
+    }
 }
 
 /// The name of `known` that a slip of the pen could have turned into `got`.

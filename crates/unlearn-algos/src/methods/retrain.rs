@@ -134,15 +134,16 @@ fn train<M: Classifier>(
     let training = context.training;
     let task = Task {
         indices: partition.retain(),
-        objective: &CrossEntropy { label_smoothing: training.label_smoothing },
         mask,
         config: FitConfig { snapshot_epochs: Vec::new(), ..training.fit.clone() },
         batch_size: training.batch_size,
         augment: training.augment,
         directory: directory.as_deref(),
+        lora: None,
     };
+    let objective = CrossEntropy { label_smoothing: training.label_smoothing };
     let fresh = (context.fresh)();
-    iterate(task, fresh, context)
+    Ok(iterate(&task, &objective, fresh, context)?.fit)
 }
 
 /// A magnitude mask of `model` over the same parameters as `like` and with as many weights kept.

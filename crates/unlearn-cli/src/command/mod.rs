@@ -4,7 +4,9 @@ pub(crate) mod completions;
 pub(crate) mod data;
 pub(crate) mod demo;
 pub(crate) mod eval;
+pub(crate) mod export;
 pub(crate) mod forget;
+pub(crate) mod import;
 pub(crate) mod methods;
 pub(crate) mod prune;
 pub(crate) mod recipe;
@@ -30,6 +32,8 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Eval(arguments) => eval::main(&arguments, teller()?),
         Command::Data(command) => data::main(&command, cli.output),
         Command::Recipe(command) => recipe::main(&command),
+        Command::Import(arguments) => import::main(&arguments),
+        Command::Export(arguments) => export::main(&arguments),
         Command::Methods(arguments) => methods::main(&arguments),
         Command::Completions(arguments) => completions::main(&arguments),
     }

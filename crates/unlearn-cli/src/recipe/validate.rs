@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use unlearn::data::{ForgetSpec, Seed, Stream};
-use unlearn::models::{Architecture, ArchitectureVisitor};
+use unlearn::models::{Architecture, ArchitectureVisitor, LoraConfig};
 use unlearn::prune::Rewind;
 
 use super::MethodConfig;
@@ -273,9 +273,11 @@ struct Hyperparameters<'a> {
 impl ArchitectureVisitor for Hyperparameters<'_> {
     type Output = Result<(), Failure>;
 
-    fn visit<A: Architecture>(self, _architecture: &A) -> Self::Output {
-        algorithm::<A>(self.method).map(drop).map_err(|failure| {
+    fn visit<A: Architecture>(self, architecture: &A) -> Self::Output {
+        let checked = algorithm::<A>(self.method).map(drop);
+        checked.and_then(|()| self.adapters(architecture)).map_err(|failure| {
             let field = failure.place.rsplit(": ").next().unwrap_or_default();
+            let field = field.split('.').next().unwrap_or_default();
             let named = self.method.parameters.contains_key(field).then_some(field);
             let key = named.or_else(|| self.of_wrong_form::<A>()).unwrap_or("name");
             let place = self.check.source.place(&format!("method.{}.{key}", self.position));
@@ -285,6 +287,16 @@ impl ArchitectureVisitor for Hyperparameters<'_> {
 }
 
 impl Hyperparameters<'_> {
+    /// Adapters must fit the model: their patterns name layers, and their rank is one that these can have.
+    fn adapters<A: Architecture>(&self, architecture: &A) -> Result<(), Failure> {
+        let Some(lora) = self.method.parameters.get("lora") else { return Ok(()) };
+        // The method has checked its form.
+        let Ok(lora) = serde_json::from_value::<LoraConfig>(lora.clone()) else { return Ok(()) };
+        let mut rng = Seed(0).rng(Stream::Init, 0, 0);
+        let model = architecture.build(&[0.5; 3], &[0.25; 3], &crate::device::any()?, &mut rng)?;
+        Ok(unlearn::models::lora::check(&model, &lora)?)
+    }
+
     /// The hyperparameter whose value has another form than it must: the one that is refused on its
     /// own. A reader's message does not say which it was at.
     fn of_wrong_form<A: Architecture>(&self) -> Option<&str> {

@@ -2,6 +2,7 @@
 
 #![allow(unreachable_pub)]
 
+pub mod adapters;
 pub mod arguments;
 pub mod checkpoints;
 pub mod pictures;

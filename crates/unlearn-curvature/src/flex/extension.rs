@@ -138,17 +138,19 @@ impl ConvKernels for Flex {
 struct DirectConvBackward;
 
 impl<B: Backend + ConvKernels> Backward<B, 2> for DirectConvBackward {
-    type State = (FloatTensor<B>, FloatTensor<B>, ConvShape);
+    /// The input for the weight's gradient, and the weight for the input's: each only where it is wanted, so that
+    /// a frozen layer keeps no picture.
+    type State = (Option<FloatTensor<B>>, Option<FloatTensor<B>>, ConvShape);
 
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
         let [x_node, weight_node] = ops.parents;
         let gradient = gradients.consume::<B>(&ops.node);
         let (x, weight, shape) = ops.state;
-        if let Some(node) = x_node {
+        if let (Some(node), Some(weight)) = (x_node, weight) {
             let back = B::direct_conv_input(gradient.clone(), weight, shape.clone());
             gradients.register::<B>(node.id, back);
         }
-        if let Some(node) = weight_node {
+        if let (Some(node), Some(x)) = (weight_node, x) {
             gradients.register::<B>(node.id, B::direct_conv_weight(x, gradient, shape));
         }
     }
@@ -156,11 +158,14 @@ impl<B: Backend + ConvKernels> Backward<B, 2> for DirectConvBackward {
 
 impl<B: Backend + DirectConv + ConvKernels, C: CheckpointStrategy> DirectConv for Autodiff<B, C> {
     fn direct_conv(x: FloatTensor<Self>, weight: FloatTensor<Self>, shape: ConvShape) -> FloatTensor<Self> {
+        let (x_tracked, weight_tracked) = (x.is_tracked(), weight.is_tracked());
         let ((x, x_node), (weight, weight_node)) = (x.into_parts(), weight.into_parts());
         match DirectConvBackward.prepare::<C>([x_node, weight_node]).compute_bound().stateful() {
             OpsKind::Tracked(step) => {
-                let result = B::direct_conv(x.clone(), weight.clone(), shape.clone());
-                step.finish((x, weight, shape), result)
+                let (for_weight, for_x) =
+                    (weight_tracked.then(|| x.clone()), x_tracked.then(|| weight.clone()));
+                let result = B::direct_conv(x, weight, shape.clone());
+                step.finish((for_weight, for_x, shape), result)
             }
             OpsKind::UnTracked(step) => step.finish(B::direct_conv(x, weight, shape)),
         }
@@ -276,6 +281,86 @@ impl<B: Backend + DirectNorm + NormKernels, C: CheckpointStrategy> DirectNorm fo
                 step.finish((x, gamma, moments, epsilon), y)
             }
             OpsKind::UnTracked(step) => step.finish(B::direct_norm(x, gamma, beta, moments, epsilon)),
+        }
+    }
+}
+
+/// Batch normalisation by moments that do not depend on the batch, with nothing of the layer trained: the gradient is
+/// that of x alone, [`FixedNormKernels`].
+#[backend_extension(Flex, Autodiff)]
+pub(super) trait FixedNorm: Backend {
+    /// x `[n, c, h, w]`, moments `[2, c]`, gamma and beta `[c]` → `[n, c, h, w]`.
+    fn direct_fixed_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self>;
+}
+
+/// What that needs besides.
+#[backend_extension(Flex)]
+pub(super) trait FixedNormKernels: Backend {
+    /// gradient `[n, c, h, w]` → times γ r, `[n, c, h, w]`.
+    fn direct_fixed_norm_back(
+        gradient: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self>;
+}
+
+impl FixedNorm for Flex {
+    fn direct_fixed_norm(x: Host, gamma: Host, beta: Host, moments: Host, epsilon: f64) -> Host {
+        Self::direct_norm(x, gamma, beta, moments, epsilon)
+    }
+}
+
+impl FixedNormKernels for Flex {
+    fn direct_fixed_norm_back(gradient: Host, gamma: Host, moments: Host, epsilon: f64) -> Host {
+        let [gradient, gamma, moments] = [gradient, gamma, moments].map(contiguous);
+        let dims = gradient.layout().shape().clone();
+        let values =
+            norm::scaled(planes(&gradient), scalars(&gradient), scalars(&moments), scalars(&gamma), epsilon);
+        Host::from_data(TensorData::new(values, dims))
+    }
+}
+
+#[derive(Debug)]
+struct FixedNormBackward;
+
+impl<B: Backend + FixedNormKernels> Backward<B, 1> for FixedNormBackward {
+    /// gamma, moments, epsilon.
+    type State = (FloatTensor<B>, FloatTensor<B>, f64);
+
+    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let [x_node] = ops.parents;
+        let gradient = gradients.consume::<B>(&ops.node);
+        let (gamma, moments, epsilon) = ops.state;
+        if let Some(node) = x_node {
+            let back = B::direct_fixed_norm_back(gradient, gamma, moments, epsilon);
+            gradients.register::<B>(node.id, back);
+        }
+    }
+}
+
+impl<B: Backend + FixedNorm + FixedNormKernels, C: CheckpointStrategy> FixedNorm for Autodiff<B, C> {
+    fn direct_fixed_norm(
+        x: FloatTensor<Self>,
+        gamma: FloatTensor<Self>,
+        beta: FloatTensor<Self>,
+        moments: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        let (x, x_node) = x.into_parts();
+        let [gamma, beta, moments] = [gamma, beta, moments].map(FloatTensor::<Self>::into_primitive);
+        match FixedNormBackward.prepare::<C>([x_node]).compute_bound().stateful() {
+            OpsKind::Tracked(step) => {
+                let y = B::direct_fixed_norm(x, gamma.clone(), beta, moments.clone(), epsilon);
+                step.finish((gamma, moments, epsilon), y)
+            }
+            OpsKind::UnTracked(step) => step.finish(B::direct_fixed_norm(x, gamma, beta, moments, epsilon)),
         }
     }
 }

@@ -39,7 +39,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, TensorData};
 
 pub(crate) use elementwise::Descent;
-use extension::{ConvKernels, DirectConv, DirectNorm, Elementwise, NormKernels, SweepKernels};
+use extension::{ConvKernels, DirectConv, DirectNorm, Elementwise, FixedNorm, NormKernels, SweepKernels};
 pub(crate) use shape::ConvShape;
 pub(crate) use single::Order;
 
@@ -180,6 +180,29 @@ pub(crate) fn batch_norm_train(
     );
     let row = |i: usize| moments.clone().slice_dim(0, i..i + 1).reshape([channels]);
     Some((Tensor::from_dispatch(y), row(0), row(1)))
+}
+
+/// Batch normalisation of x `[n, c, h, w]` by moments `[c]` from elsewhere, differentiable in x; `None` too when gamma
+/// or beta is to have a gradient.
+pub(crate) fn batch_norm_fixed(
+    x: &Tensor<4>,
+    [gamma, beta]: [&Tensor<1>; 2],
+    [mean, variance]: [Tensor<1>; 2],
+    epsilon: f64,
+) -> Option<Tensor<4>> {
+    let trained = gamma.is_tracked() || beta.is_tracked();
+    if trained || !is_ours(x) || !is_ours(gamma) || x.shape().num_elements() == 0 {
+        return None;
+    }
+    let plain = |t: Tensor<1>| if t.is_autodiff() { t.inner() } else { t };
+    let y = Dispatch::direct_fixed_norm(
+        x.clone().into_dispatch(),
+        gamma.clone().into_dispatch(),
+        beta.clone().into_dispatch(),
+        Tensor::stack::<2>(vec![plain(mean), plain(variance)], 0).into_dispatch(),
+        epsilon,
+    );
+    Some(Tensor::from_dispatch(y))
 }
 
 /// Cotangents `[b·c, …]` where `y` `[b, …]` is above zero.

@@ -100,6 +100,25 @@ pub(super) fn forward(
     y
 }
 
+/// g · γ r: x' of a norm whose moments are constants.
+pub(super) fn scaled(planes: Planes, g: &[f32], moments: &[f32], gamma: &[f32], epsilon: f64) -> Vec<f32> {
+    let r = inverse_std(moments, planes.channels, epsilon);
+    let scales: Vec<f32> = (0..planes.channels).map(|c| (f64::from(gamma[c]) * r(c)) as f32).collect();
+    let mut back = vec![0.0; g.len()];
+    let arch = Arch::new();
+    back.par_chunks_mut(planes.sample()).zip(g.par_chunks(planes.sample())).for_each(|(back, g)| {
+        arch.dispatch(|| {
+            let all = back.chunks_exact_mut(planes.plane).zip(g.chunks_exact(planes.plane)).zip(&scales);
+            for ((back, g), &scale) in all {
+                for (back, &g) in back.iter_mut().zip(g) {
+                    *back = g * scale;
+                }
+            }
+        });
+    });
+    back
+}
+
 /// x', γ' and β'.
 pub(super) fn backward(
     planes: Planes,

@@ -325,3 +325,73 @@ fn batch_normalisation_is_its_formula() {
         }
     }
 }
+
+/// Frozen layers: no gradient of what is not trained, and that of the rest unchanged.
+#[test]
+fn what_is_frozen_has_no_gradient_and_changes_none() {
+    Device::flex().seed(7);
+    let device = Device::flex().autodiff();
+    let case = case(5, [6, 5], [7, 7], [3, 3]);
+    let (x, weight) = case.tensors();
+    let g = random([5, 5, 7, 7]);
+    let run = |x_tracked: bool, weight_tracked: bool| {
+        let x = Tensor::<4>::from_data(x.to_data(), &device).set_require_grad(x_tracked);
+        let weight = Tensor::<4>::from_data(weight.to_data(), &device).set_require_grad(weight_tracked);
+        let y = conv2d(&x, &weight, &case.options).unwrap();
+        assert_eq!(y.is_tracked(), x_tracked || weight_tracked);
+        if !y.is_tracked() {
+            return (None, None);
+        }
+        let gradients = (y * Tensor::from_data(g.to_data(), &device)).sum().backward();
+        (x.grad(&gradients).map(Tensor::into_data), weight.grad(&gradients).map(Tensor::into_data))
+    };
+    let (for_x, for_weight) = run(true, true);
+    assert!(for_x.is_some() && for_weight.is_some());
+    assert_eq!(run(true, false), (for_x, None));
+    assert_eq!(run(false, true), (None, for_weight));
+    assert_eq!(run(false, false), (None, None));
+}
+
+/// By the formula in float64: y = (x − μ) γ r + β, x' = g γ r.
+#[test]
+fn a_frozen_norm_is_its_formula() {
+    Device::flex().seed(8);
+    let device = Device::flex().autodiff();
+    for dims in [[4, 3, 5, 5], [2, 17, 8, 8], [9, 2, 1, 1]] {
+        let c = dims[1];
+        let (x, g, gamma, beta, mean) = (random(dims), random(dims), random([c]), random([c]), random([c]));
+        let variance = random::<1>([c]).abs() + 0.5;
+        let epsilon = 1e-5;
+        let tx = Tensor::<4>::from_data(x.to_data(), &device).require_grad();
+        let frozen = |t: &Tensor<1>| Tensor::<1>::from_data(t.to_data(), &device);
+        let affine = [&frozen(&gamma), &frozen(&beta)];
+        let y = super::batch_norm_fixed(&tx, affine, [mean.clone(), variance.clone()], epsilon).unwrap();
+        let gradients = (y.clone() * Tensor::from_data(g.to_data(), &device)).sum().backward();
+        let (y, back) = (host(y.inner()), host(tx.grad(&gradients).unwrap()));
+
+        let each = |t: &Tensor<1>| host(t.clone());
+        let (gamma, beta, mean, variance) = (each(&gamma), each(&beta), each(&mean), each(&variance));
+        let plane = dims[2] * dims[3];
+        for (i, ((x, g), (y, back))) in host(x).iter().zip(host(g)).zip(y.iter().zip(back)).enumerate() {
+            let channel = i / plane % c;
+            let scale = gamma[channel] / (variance[channel] + epsilon).sqrt();
+            let expected = (x - mean[channel]) * scale + beta[channel];
+            // Four roundings of values of size two at most times scale.
+            let bound = 2f64.powi(-24) * 4.0 * (3.0 * scale.abs() + beta[channel].abs());
+            assert!((y - expected).abs() <= bound, "{y} {expected} ± {bound}");
+            assert!((back - g * scale).abs() <= bound, "{back} {} ± {bound}", g * scale);
+        }
+        let trained =
+            Tensor::<1>::from_data(TensorData::new(gamma, [c]), &device).cast(DType::F32).require_grad();
+        let moments = [Tensor::zeros([c], &Device::flex()), Tensor::ones([c], &Device::flex())];
+        assert!(
+            super::batch_norm_fixed(
+                &tx,
+                [&trained, &frozen(&Tensor::zeros([c], &Device::flex()))],
+                moments,
+                epsilon
+            )
+            .is_none()
+        );
+    }
+}

@@ -7,8 +7,8 @@ use burn::tensor::TensorData;
 use crate::CurvatureError;
 use crate::tree::read;
 
-/// What `layer` makes of `x` `[n, c, h, w]`, as Burn's own call; a training step by our own kernels where they
-/// serve.
+/// What `layer` makes of `x` `[n, c, h, w]`, as Burn's own call; a training step by our own kernels where they serve,
+/// also when the layer itself is frozen.
 pub(crate) fn forward(layer: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "flex")]
     if x.is_autodiff()
@@ -23,6 +23,16 @@ pub(crate) fn forward(layer: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
             state.update(kept.add(new.mul_scalar(layer.momentum)).detach());
         }
         return y;
+    }
+    #[cfg(feature = "flex")]
+    if x.is_autodiff() && !layer.training.is_enabled() {
+        let (affine, moments) = (
+            [&layer.gamma.val(), &layer.beta.val()],
+            [layer.running_mean.value(), layer.running_var.value()],
+        );
+        if let Some(y) = crate::flex::batch_norm_fixed(&x, affine, moments, layer.epsilon) {
+            return y;
+        }
     }
     layer.forward(x)
 }

@@ -109,6 +109,14 @@ impl dyn Tape + '_ {
         Var::from_any(self.run(Op::Add, Inputs::Two(a.into_any(), b.into_any())))
     }
 
+    /// `factor · x`.
+    pub fn scale<const D: usize>(&mut self, factor: f64, x: Var<D>) -> Var<D>
+    where
+        Tensor<D>: Ranked<D>,
+    {
+        self.one(Op::Scale { factor }, x)
+    }
+
     /// Max pooling, `[n, c, h, w]` → `[n, c, h', w']`.
     pub fn max_pool2d(&mut self, layer: &MaxPool2d, x: Var<4>) -> Var<4> {
         self.one(Op::MaxPool2d(layer), x)

@@ -35,6 +35,11 @@ pub enum Op<'a> {
     Gelu,
     /// `a + b`; keeps the rank.
     Add,
+    /// `factor · x`; keeps the rank.
+    Scale {
+        /// A constant.
+        factor: f64,
+    },
     /// Max pooling; rank 4 → 4.
     MaxPool2d(&'a MaxPool2d),
     /// Mean over positions; rank 4 → 2.
@@ -129,6 +134,7 @@ impl Op<'_> {
             (Self::Linear(layer), One(x)) => each_rank!(x, t => layer.forward(t)),
             (Self::Relu, One(x)) => each_rank!(x, t => activation::relu(t)),
             (Self::Gelu, One(x)) => each_rank!(x, t => activation::gelu(t)),
+            (Self::Scale { factor }, One(x)) => each_rank!(x, t => t.mul_scalar(*factor)),
             (Self::Add, Two(AnyTensor::R2(a), AnyTensor::R2(b))) => AnyTensor::R2(a + b),
             (Self::Add, Two(AnyTensor::R3(a), AnyTensor::R3(b))) => AnyTensor::R3(a + b),
             (Self::Add, Two(AnyTensor::R4(a), AnyTensor::R4(b))) => AnyTensor::R4(a + b),

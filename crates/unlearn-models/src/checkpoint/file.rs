@@ -46,7 +46,7 @@ pub(super) fn check(path: &Path, limits: Limits) -> Result<u64, CheckpointError>
 }
 
 /// Reads a whole file that is no longer than the limit, even when it grows meanwhile.
-pub(super) fn read_whole(path: &Path, limits: Limits) -> Result<Vec<u8>, CheckpointError> {
+pub(crate) fn read_whole(path: &Path, limits: Limits) -> Result<Vec<u8>, CheckpointError> {
     let length = check(path, limits)?;
     let mut bytes = Vec::new();
     open(path)?.take(length).read_to_end(&mut bytes).map_err(|e| io_error(path, "read", e))?;
@@ -89,7 +89,7 @@ fn format_of(path: &Path, head: &[u8], length: u64) -> Result<Format, Checkpoint
 }
 
 /// Writes beside `path`, flushes to disk and renames, so that `path` is always whole.
-pub(super) fn write_whole(
+pub(crate) fn write_whole(
     path: &Path,
     encode: impl FnOnce(&mut dyn Write) -> io::Result<()>,
 ) -> Result<(), CheckpointError> {

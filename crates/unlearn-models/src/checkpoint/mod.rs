@@ -7,15 +7,16 @@
 
 mod archive;
 mod assemble;
-mod error;
-mod file;
+pub(crate) mod error;
+pub(crate) mod file;
 pub(crate) mod json;
 mod mask;
 mod metadata;
-mod names;
+pub(crate) mod names;
 mod safetensors;
 mod state;
 mod torch;
+mod torch_write;
 mod transfer;
 
 use std::path::Path;
@@ -89,6 +90,16 @@ pub fn read_with(path: impl AsRef<Path>, limits: Limits) -> Result<Checkpoint, C
 pub fn write(path: impl AsRef<Path>, state: &StateDict, metadata: &Metadata) -> Result<(), CheckpointError> {
     state.check_finite()?;
     file::write_whole(path.as_ref(), |out| safetensors::encode(out, state, metadata))
+}
+
+/// Writes a state dict that `torch.load` reads, with `weights_only=True` too. The same state gives the same bytes. The
+/// file appears whole or not at all. Metadata has no place in it: [`write()`] is the format that keeps everything.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_torch(path: impl AsRef<Path>, state: &StateDict) -> Result<(), CheckpointError> {
+    state.check_finite()?;
+    file::write_whole(path.as_ref(), |out| torch_write::encode(out, state))
 }
 
 #[cfg(test)]

@@ -110,6 +110,12 @@ impl StateDict {
                 (name, shape)
             })
             .collect();
+        let mismatch = self.mismatch(&needed);
+        if mismatch.is_empty() { Ok(()) } else { Err(CheckpointError::Mismatch(mismatch)) }
+    }
+
+    /// In what the names and shapes here are not those `needed`; batch counters are passed over.
+    pub(crate) fn mismatch(&self, needed: &BTreeMap<String, Vec<usize>>) -> Mismatch {
         let missing: BTreeSet<&str> =
             needed.keys().filter(|name| !self.tensors.contains_key(*name)).map(String::as_str).collect();
         let left_over: BTreeSet<&str> = self
@@ -125,7 +131,7 @@ impl StateDict {
             }
             nearest(name, candidates.iter().copied()).map(str::to_owned)
         };
-        let mismatch = Mismatch {
+        Mismatch {
             missing: missing.iter().map(|n| ((*n).to_owned(), hint(n, &left_over))).collect(),
             left_over: left_over.iter().map(|n| ((*n).to_owned(), hint(n, &missing))).collect(),
             misshapen: needed
@@ -135,8 +141,7 @@ impl StateDict {
                     Some((name.clone(), tensor.shape.clone(), shape.clone()))
                 })
                 .collect(),
-        };
-        if mismatch.is_empty() { Ok(()) } else { Err(CheckpointError::Mismatch(mismatch)) }
+        }
     }
 
     /// Checks that every value is finite.

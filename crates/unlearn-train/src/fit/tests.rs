@@ -1,3 +1,5 @@
+mod adapters;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use unlearn_data::{Batch, Loader, Seed};

@@ -47,6 +47,7 @@ impl From<UnlearnError> for Failure {
             UnlearnError::Prune(error) => error.into(),
             UnlearnError::Train(error) => error.into(),
             UnlearnError::Curvature(error) => error.into(),
+            UnlearnError::Lora(error) => error.into(),
             other => Self::new(
                 "E_METHOD",
                 Exit::Internal,

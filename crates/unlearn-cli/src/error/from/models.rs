@@ -1,6 +1,6 @@
 //! Errors about models and checkpoints.
 
-use unlearn::models::{CheckpointError, ModelError};
+use unlearn::models::{CheckpointError, LoraError, ModelError};
 
 use crate::error::{Exit, Failure};
 
@@ -99,6 +99,53 @@ impl From<CheckpointError> for Failure {
                 other.to_string(),
                 "a checkpoint",
                 "run again with --resume; if it happens again, try another device",
+            ),
+        }
+    }
+}
+
+impl From<LoraError> for Failure {
+    fn from(error: LoraError) -> Self {
+        let code = error.code();
+        match error {
+            LoraError::Config { field, got, expected, mend } => {
+                Self::config(format!("lora.{field}"), got, expected, mend)
+            }
+            LoraError::Rank { rank, module, matrix } => Self::config(
+                "lora.rank",
+                rank.to_string(),
+                format!(
+                    "at most {} for `{module}`, whose weight matrix is {} × {}",
+                    matrix[0].min(matrix[1]),
+                    matrix[0],
+                    matrix[1]
+                ),
+                "choose a smaller rank, or leave the layer out of targets",
+            ),
+            LoraError::NoMatch { field, pattern, nearest, known } => Self::config(
+                format!("lora.{field}"),
+                format!("{pattern:?}, which matches no module"),
+                format!("the end of a module's path: {}", known.join(", ")),
+                nearest.map_or_else(|| "use one of these".into(), |near| format!("did you mean {near:?}?")),
+            ),
+            LoraError::Folder { path, got, expected, mend } => {
+                Self::new(code, Exit::Checkpoint, path.display().to_string(), got, expected, mend)
+            }
+            LoraError::OtherModel(mismatch) => Self::new(
+                code,
+                Exit::Checkpoint,
+                "adapter",
+                mismatch.to_string(),
+                "every adapter that its configuration names on this model, of its shape, and no other",
+                "choose the model that the adapter was made for",
+            ),
+            LoraError::Checkpoint(error) => error.into(),
+            LoraError::Curvature(error) => error.into(),
+            other => Self::config(
+                "lora",
+                other.to_string(),
+                "layers that adapters can stand beside",
+                "see the message",
             ),
         }
     }

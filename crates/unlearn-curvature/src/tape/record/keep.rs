@@ -23,6 +23,7 @@ impl Op<'_> {
             Self::Relu => "a ReLU",
             Self::Gelu => "a GELU",
             Self::Add => "an addition",
+            Self::Scale { .. } => "a scaling",
             Self::MaxPool2d(_) => "a max pooling",
             Self::GlobalAvgPool => "a global average",
             Self::SubsamplePad { .. } => "a subsampling shortcut",
@@ -68,6 +69,7 @@ impl Record {
                         self.book(from[0], &first);
                         Step::Gelu { x: first }
                     }
+                    Op::Scale { factor } => Step::Scale { factor },
                     Op::GlobalAvgPool => Step::GlobalAvgPool { dims: four(&first.dims()) },
                     Op::SubsamplePad { pad } => Step::SubsamplePad { pad, dims: four(&first.dims()) },
                     Op::Tokens => Step::Tokens { positions: [first.dims()[2], first.dims()[3]] },

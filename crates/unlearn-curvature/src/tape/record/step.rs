@@ -56,6 +56,9 @@ pub(crate) enum Step {
         x: AnyTensor,
     },
     Add,
+    Scale {
+        factor: f64,
+    },
     MaxPool2d {
         indices: Tensor<4, Int>,
         dims: [usize; 4],
@@ -226,6 +229,11 @@ impl Step {
             }
             (Self::Relu { y }, g) => Some(activation::relu(y.clone(), g, (b, c))),
             (Self::Gelu { x }, g) => Some(activation::gelu(x.clone(), g, (b, c))),
+            (Self::Scale { factor }, g) => {
+                let dims = g.dims();
+                let flat = g.into_three([1, 1, dims.iter().product()]);
+                Some(AnyTensor::from_three(flat.mul_scalar(*factor), &dims))
+            }
             (Self::MaxPool2d { indices, dims }, AnyTensor::R4(g)) => {
                 Some(AnyTensor::R4(pool::max_pool(indices.clone(), *dims, g, c)))
             }

@@ -1,0 +1,182 @@
+//! `unlearn import SOURCE --out DIR`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use unlearn::burn::tensor::Device;
+use unlearn::data::{Seed, Stream};
+use unlearn::models::checkpoint::{self, Checkpoint, Metadata};
+use unlearn::models::lora::{CONFIG_FILE, Kept};
+use unlearn::models::{Architecture, ArchitectureVisitor, ModelConfig, StateDict, load_peft};
+use unlearn::prune::MaskSet;
+
+use crate::error::{Exit, Failure};
+use crate::output;
+use crate::run::artefact::{MASK, MODEL, model_file};
+use crate::run::origin::{MASK_ID, mask_id};
+
+/// Arguments of `unlearn import`.
+#[derive(Debug, Clone, Args)]
+#[command(
+    after_help = "The folder can stand wherever a model is asked for: `unlearn forget RECIPE --model DIR`. Masks that \
+a pruned PyTorch checkpoint holds (X_orig, X_mask) become its mask."
+)]
+pub(crate) struct ImportArgs {
+    /// A PyTorch checkpoint (.pth, .pth.tar), a safetensors file, or a folder that peft wrote.
+    source: PathBuf,
+    /// Folder for the model; it must not exist yet.
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// The architecture by name (resnet18), for files that do not say it themselves.
+    #[arg(long, value_name = "NAME", requires = "classes")]
+    model: Option<String>,
+    /// Number of classes of that architecture.
+    #[arg(long, value_name = "K", requires = "model")]
+    classes: Option<usize>,
+    /// Width of its first stage, where it is not the published one.
+    #[arg(long, value_name = "CHANNELS", requires = "model")]
+    width: Option<usize>,
+    /// The network that adapters from peft are merged into: what `train`, `prune`, `forget` or `import` made, or a
+    /// checkpoint file.
+    #[arg(long, value_name = "PATH")]
+    base: Option<PathBuf>,
+}
+
+/// Reads, checks and writes.
+pub(crate) fn main(arguments: &ImportArgs) -> Result<(), Failure> {
+    super::export::must_be_free(&arguments.out)?;
+    let adapters = arguments.source.join(CONFIG_FILE).is_file();
+    let file = match (adapters, &arguments.base) {
+        (true, Some(base)) => base,
+        (true, None) => {
+            return Err(Failure::config(
+                "--base",
+                "absent",
+                "the network that these adapters were made for",
+                "name it with --base",
+            ));
+        }
+        (false, Some(base)) => {
+            return Err(Failure::config(
+                "--base",
+                base.display().to_string(),
+                "no base for a whole network",
+                "leave --base out, or name a folder with an adapter_config.json",
+            ));
+        }
+        (false, None) => &arguments.source,
+    };
+    let file = model_file(file);
+    let read = checkpoint::read(&file)?;
+    let model = config(arguments, &read.metadata, &file)?;
+    let adapters = adapters.then_some(arguments.source.as_path());
+    let brought = model.visit(Bring { read, file: &file, adapters })?;
+    let metadata = brought.metadata.with_model(&model).with(MASK_ID, mask_id(brought.mask.as_ref()));
+    std::fs::create_dir_all(&arguments.out).map_err(|error| Failure::io(&arguments.out, &error))?;
+    if let Some(mask) = &brought.mask {
+        mask.save(arguments.out.join(MASK))?;
+    }
+    checkpoint::write(arguments.out.join(MODEL), &brought.state, &metadata)?;
+    let sparsity = brought.mask.as_ref().map_or(0.0, MaskSet::sparsity);
+    output::print(&format!(
+        "wrote {}: {} tensors, sparsity {:.1} %, SHA-256 {}",
+        arguments.out.display(),
+        brought.state.len(),
+        100.0 * sparsity,
+        brought.state.fingerprint()
+    ))
+}
+
+/// The architecture: what the file says, what the command line says, and both must agree.
+fn config(arguments: &ImportArgs, metadata: &Metadata, file: &Path) -> Result<ModelConfig, Failure> {
+    let given = match (&arguments.model, arguments.classes) {
+        (Some(name), Some(classes)) => {
+            let preset = ModelConfig::preset(name, classes)?;
+            let model = arguments.width.map_or(preset.clone(), |width| preset.with_width(width));
+            model.validate()?;
+            Some(model)
+        }
+        _ => None,
+    };
+    match (metadata.model()?, given) {
+        (Some(said), Some(given)) if said != given => Err(Failure::new(
+            "E_CKPT_MODEL",
+            Exit::Checkpoint,
+            file.display().to_string(),
+            format!("{said:?}"),
+            format!("{given:?}, as --model, --classes and --width say"),
+            "leave these out: the file says what it is",
+        )),
+        (Some(model), _) | (None, Some(model)) => Ok(model),
+        (None, None) => Err(Failure::config(
+            "--model",
+            "absent, and the file does not say what it is",
+            "the architecture",
+            "add --model resnet18 --classes 10, or what it is",
+        )),
+    }
+}
+
+/// What is written.
+struct Brought {
+    state: StateDict,
+    mask: Option<MaskSet>,
+    metadata: Metadata,
+}
+
+/// Checks a checkpoint against its architecture, and merges adapters.
+struct Bring<'a> {
+    read: Checkpoint,
+    file: &'a Path,
+    adapters: Option<&'a Path>,
+}
+
+impl ArchitectureVisitor for Bring<'_> {
+    type Output = Result<Brought, Failure>;
+
+    fn visit<A: Architecture>(self, architecture: &A) -> Self::Output {
+        let place = self.file.display().to_string();
+        let Checkpoint { state, masks, metadata } = self.read;
+        let channels = state.get("normalize.mean").map_or(3, |t| t.values.len());
+        let device: Device = crate::device::any()?;
+        let mut rng = Seed(0).rng(Stream::Init, 0, 0);
+        let fresh = architecture.build(&vec![0.5; channels], &vec![0.25; channels], &device, &mut rng)?;
+        let mut whole = state.clone();
+        // Constants of the data that the file does not have are the data set's, once there is one.
+        whole.complete_from(&StateDict::of(&fresh)?, "normalize.");
+        let in_file = masks.for_module(&fresh).map_err(|e| Failure::from(e).within(&place))?;
+        let model = whole.load_into(fresh).map_err(|e| Failure::from(e).within(&place))?;
+        let beside = self.file.with_file_name(MASK);
+        let in_folder = self.file.file_name().is_some_and(|name| name == MODEL) && beside.exists();
+        let mask = if in_folder {
+            Some(MaskSet::load(&beside)?)
+        } else if in_file.is_empty() {
+            None
+        } else {
+            let mut set = MaskSet::new();
+            for (path, mask) in in_file {
+                set.insert(path, mask.shape, mask.keep)?;
+            }
+            Some(set)
+        };
+        if let Some(mask) = &mask {
+            mask.check(&model)?;
+        }
+        crate::run::origin::check_mask(&metadata, mask.as_ref(), &place)?;
+        let Some(folder) = self.adapters else { return Ok(Brought { state, mask, metadata }) };
+
+        let adapted = load_peft(model, folder)?;
+        let kept: Kept = mask
+            .iter()
+            .flat_map(MaskSet::iter)
+            .map(|(path, mask)| (path.clone(), mask.keep().to_vec()))
+            .collect();
+        let mut merged = StateDict::of(&adapted.masked_merge(&kept)?)?;
+        for name in ["normalize.mean", "normalize.std"] {
+            if state.get(name).is_none() {
+                merged.remove(name);
+            }
+        }
+        Ok(Brought { state: merged, mask, metadata })
+    }
+}

@@ -1,0 +1,139 @@
+//! Adapters in recipes, and networks that go out and come back.
+
+// Helpers outside of test functions may fail a test too.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::Device;
+use common::{TINY, Tool};
+use serde_json::Value;
+use unlearn::models::{LoraConfig, ResNetConfig, StateDict, Stem, add_adapters, checkpoint};
+use unlearn::prune::MaskSet;
+
+#[track_caller]
+fn run(tool: &Tool, line: &[&str]) -> String {
+    let done = tool.run(line);
+    assert_eq!(done.code, 0, "{line:?}: {}", done.stderr);
+    done.stdout
+}
+
+#[test]
+fn a_recipe_with_adapters_reports_what_they_cost() {
+    let tool = Tool::new();
+    let lora = "epochs = 1\nlora = { rank = 2, alpha = 8, targets = [\"conv1\", \"conv2\"], modules_to_save = [\"fc\"] }";
+    let recipe = tool.file("tiny.toml", TINY.replacen("epochs = 1", lora, 1));
+    run(&tool, &["run", &recipe, "--out", &tool.path("out")]);
+    let report: Value =
+        serde_json::from_slice(&fs::read(tool.root().join("out/results.json")).unwrap()).unwrap();
+    let rows = report["rows"].as_array().unwrap();
+    let adapted: Vec<&Value> = rows.iter().filter(|row| row["method"] == "finetune").collect();
+    assert_eq!(adapted.len(), 2);
+    for row in adapted {
+        let told = &row["diagnostics"];
+        let share = told["lora_trainable_share"].as_f64().unwrap();
+        assert!(share > 0.0 && share < 0.5, "{row}");
+        assert!(told["lora_merge_largest_change"].is_number(), "{row}");
+    }
+    // The pruned network is exactly as sparse as before.
+    let folder = tool.root().join("out/sparse");
+    let mask = |stage: &str| MaskSet::load(folder.join(stage).join("mask.safetensors")).unwrap();
+    assert_eq!(mask("finetune"), mask("original"));
+    let state = checkpoint::read(folder.join("finetune/model.safetensors")).unwrap().state;
+    for (path, mask) in mask("finetune").iter() {
+        let values = &state.get(path.as_str()).unwrap().values;
+        assert!(values.iter().zip(mask.keep()).all(|(v, keep)| *keep || v.to_bits() == 0), "{path}");
+    }
+}
+
+fn state(path: &Path) -> StateDict {
+    checkpoint::read(path).unwrap().state
+}
+
+#[test]
+fn networks_go_out_and_come_back_to_the_bit() {
+    let tool = Tool::new();
+    let recipe = tool.file("recipe.toml", TINY);
+    run(&tool, &["train", &recipe, "--out", &tool.path("dense")]);
+    run(&tool, &["prune", &recipe, "--model", &tool.path("dense"), "--out", &tool.path("sparse")]);
+    let original = tool.root().join("sparse/model");
+    let there = state(&original.join("model.safetensors"));
+
+    for file in ["out.pth", "out.safetensors"] {
+        run(&tool, &["export", &tool.path("sparse"), "--out", &tool.path(file)]);
+        assert_eq!(state(&tool.root().join(file)), there, "{file}");
+        let masked = format!("masked-{file}");
+        run(&tool, &["export", &tool.path("sparse"), "--masks", "--out", &tool.path(&masked)]);
+
+        // A .pth does not say what it is, nor on which data it was trained.
+        let back = format!("back-{file}");
+        let (source, out) = (tool.path(&masked), tool.path(&back));
+        let mut line = vec!["import", &source, "--out", &out];
+        if file.ends_with("safetensors") {
+            run(&tool, &line);
+        } else {
+            let said = tool.run(&line);
+            assert!(said.stderr.contains("E_CONFIG") && said.stderr.contains("--model"), "{}", said.stderr);
+            // The tiny network is none of the published ones.
+            line.extend(["--model", "resnet18", "--classes", "10", "--width", "4"]);
+            let said = tool.run(&line);
+            assert!(said.stderr.contains("E_CKPT_MISMATCH"), "{}", said.stderr);
+            continue;
+        }
+        assert_eq!(state(&tool.root().join(&back).join("model.safetensors")), there);
+        let mask = |folder: &Path| MaskSet::load(folder.join("mask.safetensors")).unwrap();
+        assert_eq!(mask(&tool.root().join(&back)), mask(&original));
+        // And it is a model like any other.
+        let line = ["forget", &recipe, "--method", "finetune", "--model", &out, "--out", &tool.path("ft")];
+        run(&tool, &line);
+    }
+}
+
+#[test]
+fn adapters_of_peft_are_merged_and_keep_the_network_sparse() {
+    let tool = Tool::new();
+    let recipe = tool.file("recipe.toml", TINY);
+    run(&tool, &["train", &recipe, "--out", &tool.path("dense")]);
+    run(&tool, &["prune", &recipe, "--model", &tool.path("dense"), "--out", &tool.path("sparse")]);
+    let base = state(&tool.root().join("sparse/model/model.safetensors"));
+    let config = ResNetConfig { width: 4, blocks: [1, 1, 1, 1], classes: 10, stem: Stem::Cifar };
+    let mut rng = unlearn::data::Seed(1).rng(unlearn::data::Stream::Adapters, 0, 0);
+    let network = config.init(&[0.5; 3], &[0.25; 3], &Device::flex(), &mut rng).unwrap();
+    let lora = LoraConfig { modules_to_save: vec!["fc".into()], ..LoraConfig::new(2, 8.0, ["conv1"]) };
+    let adapted = add_adapters(base.load_into(network).unwrap(), &lora, &mut rng).unwrap();
+    adapted.save_peft(tool.root().join("adapter"), None).unwrap();
+    // B is drawn anew, so that there is something to merge.
+    let weights = tool.root().join("adapter/adapter_model.safetensors");
+    let mut changed = StateDict::new();
+    for (name, tensor) in state(&weights).iter() {
+        let mut tensor = tensor.clone();
+        if name.contains("lora_B") {
+            tensor.values.iter_mut().enumerate().for_each(|(i, v)| *v = 0.1 * ((i % 7) as f32 - 3.0));
+        }
+        changed.insert(name, tensor).unwrap();
+    }
+    changed.write_safetensors(&weights).unwrap();
+
+    let line =
+        ["import", &tool.path("adapter"), "--base", &tool.path("sparse"), "--out", &tool.path("merged")];
+    let said = run(&tool, &line);
+    assert!(said.contains("sparsity 50.0 %"), "{said}");
+    let merged = state(&tool.root().join("merged/model.safetensors"));
+    let mask = MaskSet::load(tool.root().join("merged/mask.safetensors")).unwrap();
+    let mut moved = 0;
+    for (name, before) in base.iter() {
+        let after = &merged.get(name).unwrap().values;
+        let keep = mask.get(&name.into()).map(|mask| mask.keep().to_vec());
+        for (i, (before, after)) in before.values.iter().zip(after).enumerate() {
+            let kept = keep.as_ref().is_none_or(|keep| keep[i]);
+            let adapted = name.ends_with("conv1.weight");
+            assert!(kept || after.to_bits() == 0, "{name}[{i}]");
+            assert!(adapted || before.to_bits() == after.to_bits(), "{name}[{i}]");
+            moved += usize::from(before != after);
+        }
+    }
+    assert!(moved > 1000, "{moved}");
+}

@@ -1,0 +1,97 @@
+//! Wrong adapters, and wrong ways in and out.
+
+use super::{Case, case, set, strings};
+use crate::common::Tool;
+
+/// The arguments of `import` for a folder that looks like peft's.
+fn folder(tool: &Tool, config: &str, base: Option<&str>) -> Vec<String> {
+    tool.file("adapter/adapter_config.json", config);
+    let mut line = strings(&["import", &tool.path("adapter"), "--out", &tool.path("out")]);
+    if let Some(base) = base {
+        line.extend(strings(&["--base", &tool.file(base, b"")]));
+    }
+    line
+}
+
+pub fn cases() -> Vec<Case> {
+    vec![
+        set(
+            "adapters of rank zero",
+            2,
+            "E_CONFIG",
+            "method.1.lora",
+            &["method.finetune.lora={rank=0,targets=[\"fc\"]}"],
+        ),
+        set(
+            "adapters of more rank than a layer",
+            2,
+            "E_CONFIG",
+            "method.1.lora",
+            &["method.finetune.lora={rank=11,targets=[\"fc\"]}"],
+        ),
+        set(
+            "adapters on no layer",
+            2,
+            "E_CONFIG",
+            "did you mean",
+            &["method.finetune.lora={rank=2,targets=[\"conv3\"]}"],
+        ),
+        set("adapters without targets", 2, "E_CONFIG", "targets", &["method.finetune.lora={rank=2}"]),
+        set(
+            "unknown key of adapters",
+            2,
+            "E_KEY",
+            "rnak",
+            &["method.finetune.lora={rnak=2,targets=[\"fc\"]}"],
+        ),
+        set(
+            "dropout of one",
+            2,
+            "E_CONFIG",
+            "dropout",
+            &["method.finetune.lora={targets=[\"fc\"],rank=2,dropout=1.0}"],
+        ),
+        set(
+            "adapters for retraining",
+            2,
+            "E_CONFIG",
+            "method.0.lora",
+            &["method.retrain.lora={rank=2,targets=[\"fc\"]}"],
+        ),
+        case("adapters without a base", 2, "E_CONFIG", "--base", |tool: &Tool| folder(tool, "{}", None)),
+        case("a base for a whole network", 2, "E_CONFIG", "--base", |tool: &Tool| {
+            let file = tool.file("model.pth", b"");
+            strings(&["import", &file, "--base", &file, "--out", &tool.path("out")])
+        }),
+        case("a file that does not say what it is", 2, "E_CONFIG", "--model", |tool: &Tool| {
+            let header = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+            let bytes = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat();
+            let file = tool.file("model.safetensors", bytes);
+            strings(&["import", &file, "--out", &tool.path("out")])
+        }),
+        case("an unknown architecture", 2, "E_CONFIG", "resnet19", |tool: &Tool| {
+            let header = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+            let bytes = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat();
+            let file = tool.file("model.safetensors", bytes);
+            let out = tool.path("out");
+            strings(&["import", &file, "--model", "resnet19", "--classes", "10", "--out", &out])
+        }),
+        case("another network than was said", 4, "E_CKPT_MISMATCH", "model.safetensors", |tool: &Tool| {
+            let header = br#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}"#;
+            let bytes = [&(header.len() as u64).to_le_bytes()[..], header, &[0; 4]].concat();
+            let file = tool.file("model.safetensors", bytes);
+            let out = tool.path("out");
+            strings(&["import", &file, "--model", "resnet20", "--classes", "10", "--out", &out])
+        }),
+        case("an import onto something", 5, "E_EXISTS", "out", |tool: &Tool| {
+            tool.file("out/mine", b"");
+            strings(&["import", &tool.file("model.pth", b""), "--out", &tool.path("out")])
+        }),
+        case("an export in an unknown format", 2, "E_CONFIG", "model.onnx", |tool: &Tool| {
+            strings(&["export", &tool.file("model.pth", b""), "--out", &tool.path("model.onnx")])
+        }),
+        case("an export onto something", 5, "E_EXISTS", "there.pth", |tool: &Tool| {
+            strings(&["export", &tool.file("model.pth", b""), "--out", &tool.file("there.pth", b"")])
+        }),
+    ]
+}

@@ -1,0 +1,193 @@
+//! The two branches.
+
+use burn::Tensor;
+use burn::module::{Module, Param};
+use burn::nn::conv::Conv2d;
+use burn::nn::{Dropout, Linear, PaddingConfig2d};
+use burn::tensor::Device;
+use rand::Rng;
+use unlearn_curvature::ParamPath;
+use unlearn_curvature::tape::{AnyTensor, ErasedVar, Inputs, Op, Tape};
+
+use super::target::Target;
+use crate::init::{parameter, uniform};
+use crate::stable_ids::stable_id;
+
+/// Which layer an adapter belongs to.
+#[derive(Debug, Clone)]
+pub(super) struct Place {
+    /// The layer's name on disk.
+    pub(super) module: String,
+    /// The path of its weight in the base.
+    pub(super) weight: ParamPath,
+    /// Burn's identifier of that weight.
+    pub(super) id: u64,
+    /// What the branch is multiplied by.
+    pub(super) scale: f64,
+}
+
+impl Place {
+    pub(super) fn new(target: &Target, scale: f64) -> Self {
+        let Target { module, weight } = target;
+        Self { module: module.clone(), weight: weight.path.clone(), id: weight.id.val(), scale }
+    }
+}
+
+/// The branch of a convolution: one with the layer's kernel, stride and padding, and a 1 × 1 one, without biases.
+#[derive(Module, Debug)]
+pub struct ConvAdapter {
+    /// A, `[r, i, kh, kw]`.
+    pub a: Param<Tensor<4>>,
+    /// B, `[o, r, 1, 1]`.
+    pub b: Param<Tensor<4>>,
+    pub(super) dropout: Option<Dropout>,
+    #[module(skip)]
+    pub(super) place: Place,
+}
+
+/// The branch of a linear layer: two matrices.
+#[derive(Module, Debug)]
+pub struct LinearAdapter {
+    /// A, `[in, r]`.
+    pub a: Param<Tensor<2>>,
+    /// B, `[r, out]`.
+    pub b: Param<Tensor<2>>,
+    pub(super) dropout: Option<Dropout>,
+    #[module(skip)]
+    pub(super) place: Place,
+}
+
+/// Names a factor's parameter by its layer, so that equal networks have equal identifiers.
+fn named<const D: usize>(mut param: Param<Tensor<D>>, module: &str, factor: &str) -> Param<Tensor<D>> {
+    param.id = stable_id(&format!("{module}.{factor}"));
+    param
+}
+
+/// The branch on a tape: `layer(x)`, plus what B makes of `scale` times what A makes of x.
+fn run(
+    tape: &mut dyn Tape,
+    layer: Op<'_>,
+    x: ErasedVar,
+    [down, up]: [Op<'_>; 2],
+    dropout: Option<&Dropout>,
+    scale: f64,
+) -> ErasedVar {
+    let y = tape.run(layer, Inputs::One(x.clone()));
+    let x = match dropout {
+        None => x,
+        // Burn's dropout is the identity off an autodiff device, and no tape records on one: the value that a
+        // recording tape knows by this number is unchanged.
+        Some(dropout) => ErasedVar { value: drop_out(dropout, x.value), node: x.node },
+    };
+    let narrow = tape.run(down, Inputs::One(x));
+    // Scaled where it is smallest.
+    let narrow =
+        if scale == 1.0 { narrow } else { tape.run(Op::Scale { factor: scale }, Inputs::One(narrow)) };
+    let branch = tape.run(up, Inputs::One(narrow));
+    tape.run(Op::Add, Inputs::Two(y, branch))
+}
+
+fn drop_out(dropout: &Dropout, x: AnyTensor) -> AnyTensor {
+    match x {
+        AnyTensor::R2(x) => AnyTensor::R2(dropout.forward(x)),
+        AnyTensor::R3(x) => AnyTensor::R3(dropout.forward(x)),
+        AnyTensor::R4(x) => AnyTensor::R4(dropout.forward(x)),
+        // A rank that a later tape may carry passes unchanged.
+        other => other,
+    }
+}
+
+impl ConvAdapter {
+    /// A as PyTorch initialises a convolution (He et al. 2015 with a = √5: uniform within ±1/√fan-in), B zero.
+    pub(super) fn init(
+        target: &Target,
+        rank: usize,
+        scale: f64,
+        dropout: Option<Dropout>,
+        device: &Device,
+        rng: &mut impl Rng,
+    ) -> Self {
+        let shape = &target.weight.shape;
+        let (o, i, kernel) = (shape[0], shape[1], [shape[2], shape[3]]);
+        let bound = 1.0 / ((i * kernel[0] * kernel[1]) as f64).sqrt();
+        let a = uniform([rank, i, kernel[0], kernel[1]], bound, device, rng);
+        let b = parameter(vec![0.0; o * rank], [o, rank, 1, 1], device);
+        Self::of(target, scale, dropout, a, b)
+    }
+
+    pub(super) fn of(
+        target: &Target,
+        scale: f64,
+        dropout: Option<Dropout>,
+        a: Param<Tensor<4>>,
+        b: Param<Tensor<4>>,
+    ) -> Self {
+        let place = Place::new(target, scale);
+        Self { a: named(a, &place.module, "lora_A"), b: named(b, &place.module, "lora_B"), dropout, place }
+    }
+
+    /// `layer(x)` with the branch.
+    pub(super) fn run(&self, layer: &Conv2d, x: ErasedVar, tape: &mut dyn Tape) -> ErasedVar {
+        let down = Conv2d { weight: self.a.clone(), bias: None, ..layer.clone() };
+        let up = Conv2d {
+            weight: self.b.clone(),
+            bias: None,
+            stride: [1, 1],
+            kernel_size: [1, 1],
+            dilation: [1, 1],
+            groups: 1,
+            padding: PaddingConfig2d::Valid,
+        };
+        let factors = [Op::Conv2d(&down), Op::Conv2d(&up)];
+        run(tape, Op::Conv2d(layer), x, factors, self.dropout.as_ref(), self.place.scale)
+    }
+
+    /// ΔW, `[o, i, kh, kw]`: scale · Σ_r B\[o, r\] A\[r, …\].
+    pub(super) fn delta(&self) -> Tensor<4> {
+        let (a, b) = (self.a.val(), self.b.val());
+        let ([r, i, kh, kw], o) = (a.dims(), b.dims()[0]);
+        let product = b.reshape([o, r]).matmul(a.reshape([r, i * kh * kw]));
+        product.mul_scalar(self.place.scale).reshape([o, i, kh, kw])
+    }
+}
+
+impl LinearAdapter {
+    /// As [`ConvAdapter::init`].
+    pub(super) fn init(
+        target: &Target,
+        rank: usize,
+        scale: f64,
+        dropout: Option<Dropout>,
+        device: &Device,
+        rng: &mut impl Rng,
+    ) -> Self {
+        let (inputs, outputs) = (target.weight.shape[0], target.weight.shape[1]);
+        let a = uniform([inputs, rank], 1.0 / (inputs as f64).sqrt(), device, rng);
+        let b = parameter(vec![0.0; rank * outputs], [rank, outputs], device);
+        Self::of(target, scale, dropout, a, b)
+    }
+
+    pub(super) fn of(
+        target: &Target,
+        scale: f64,
+        dropout: Option<Dropout>,
+        a: Param<Tensor<2>>,
+        b: Param<Tensor<2>>,
+    ) -> Self {
+        let place = Place::new(target, scale);
+        Self { a: named(a, &place.module, "lora_A"), b: named(b, &place.module, "lora_B"), dropout, place }
+    }
+
+    /// `layer(x)` with the branch.
+    pub(super) fn run(&self, layer: &Linear, x: ErasedVar, tape: &mut dyn Tape) -> ErasedVar {
+        let down = Linear { weight: self.a.clone(), bias: None };
+        let up = Linear { weight: self.b.clone(), bias: None };
+        let factors = [Op::Linear(&down), Op::Linear(&up)];
+        run(tape, Op::Linear(layer), x, factors, self.dropout.as_ref(), self.place.scale)
+    }
+
+    /// ΔW, `[in, out]`: scale · A B.
+    pub(super) fn delta(&self) -> Tensor<2> {
+        self.a.val().matmul(self.b.val()).mul_scalar(self.place.scale)
+    }
+}
