@@ -9,7 +9,7 @@ use unlearn_curvature::ParamPath;
 use unlearn_curvature::oracle::Samples;
 use unlearn_data::{Augment, Loader, Stream};
 use unlearn_models::lora::Kept;
-use unlearn_models::{Adapted, Classifier, LoraConfig, add_adapters};
+use unlearn_models::{Adapted, Classifier, LoraConfig, LoraError, add_adapters};
 use unlearn_prune::MaskSet;
 use unlearn_train::{Constraint, Fit, FitConfig, Objective, Unconstrained, fit, fit_in};
 
@@ -133,8 +133,7 @@ fn first_pictures<M: Classifier>(
     let indices: Vec<usize> = task.indices.iter().copied().take(COMPARED).collect();
     let count = indices.len();
     let samples = DatasetSamples::new(context.dataset, indices)?;
-    // A model that has parameters lies somewhere, and one without was refused.
-    let device = adapted.devices().into_iter().next().unwrap_or_else(|| adapted.convs()[0].a.device());
+    let device = adapted.devices().into_iter().next().ok_or(LoraError::Untaped)?;
     Ok(samples.inputs(0..count, &device.without_autodiff())?)
 }
 
