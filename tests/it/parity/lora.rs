@@ -2,7 +2,7 @@
 
 use burn::tensor::Device;
 use unlearn::models::lora::WEIGHTS_FILE;
-use unlearn::models::{Adapted, Classifier, ResNet, StateDict, load_peft};
+use unlearn::models::{Adapted, Classifier, ResNet, StateDict, Vit, load_peft};
 
 use super::resnet::{images, loaded};
 use crate::goldens::{Goldens, assert_close};
@@ -59,4 +59,13 @@ fn an_adapted_residual_network_gives_pefts_logits() {
     let base = loaded(&goldens, &Device::flex());
     let adapted: Adapted<ResNet> = check(&goldens, base, "resnet_lora_peft", "resnet_lora_io.safetensors");
     assert_eq!(adapted.linears().len(), 1);
+}
+
+/// `dense` ends the paths of three layers a block; all of them are found.
+#[test]
+fn an_adapted_vision_transformer_gives_pefts_logits() {
+    let Some(goldens) = Goldens::open() else { return };
+    let base = super::vit::loaded(&goldens, &Device::flex());
+    let adapted: Adapted<Vit> = check(&goldens, base, "vit_lora_peft", "vit_io.safetensors");
+    assert!(adapted.convs().is_empty());
 }

@@ -24,7 +24,7 @@ fn folder(goldens: &Goldens) -> HuggingFaceVit {
     folder
 }
 
-fn loaded(goldens: &Goldens, device: &Device) -> Vit {
+pub(super) fn loaded(goldens: &Goldens, device: &Device) -> Vit {
     folder(goldens).into_model(device, &mut Seed(99).rng(Stream::Init, 0, 0)).unwrap()
 }
 

@@ -59,7 +59,7 @@ impl Adaptable {
 fn methods_keep_the_contract_through_adapters() {
     let adaptable = Adaptable::new();
     for (name, rest) in [
-        ("finetune", r#""epochs": 1, "learning_rate": 0.05"#),
+        ("finetune", r#""epochs": 1, "learning_rate": 0.005"#),
         ("finetune-l1", r#""epochs": 1, "gamma": 1e-2, "form": "proximal""#),
         ("gradient-ascent", r#""epochs": 2, "stop_at_accuracy": 0.9, "learning_rate": 1e-2"#),
     ] {
@@ -73,7 +73,7 @@ fn methods_keep_the_contract_through_adapters() {
 #[test]
 fn the_report_says_what_was_trained_and_what_merging_changed() {
     let adaptable = Adaptable::new();
-    let parameters = format!(r#"{{"epochs": 2, "learning_rate": 0.05, "lora": {LORA}}}"#);
+    let parameters = format!(r#"{{"epochs": 2, "learning_rate": 0.005, "lora": {LORA}}}"#);
     let dense = adaptable.run("finetune", &parameters, None);
     let pruned = adaptable.run("finetune", &parameters, Some(&adaptable.mask));
     let told = |outcome: &Outcome<ResNet>, name: &str| outcome.diagnostics[&format!("lora_{name}")];
