@@ -21,9 +21,11 @@ fn logits(model: &impl Classifier, pictures: &Tensor<4>) -> anyhow::Result<HostT
 }
 
 fn main() -> anyhow::Result<()> {
-    let folder = PathBuf::from(std::env::args().nth(1).unwrap_or_else(|| "interop".into()));
+    // Without an argument it shows that it runs, and leaves nothing behind.
+    let scratch = tempfile::tempdir()?;
+    let folder = std::env::args().nth(1).map_or_else(|| scratch.path().to_path_buf(), PathBuf::from);
     std::fs::create_dir_all(&folder)?;
-    let data = Synthetic { train: 32, test: 8, size: 64, ..Synthetic::default() }.generate()?;
+    let data = Synthetic { train: 32, test: 10, size: 64, ..Synthetic::default() }.generate()?;
     let normalization = data.train.normalization();
     // torchvision's own resnet18: ImageNet stem, published width.
     let network = ResNetConfig::resnet18(data.train.num_classes()).with_stem(Stem::ImageNet).init(
