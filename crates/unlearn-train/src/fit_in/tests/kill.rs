@@ -60,7 +60,7 @@ fn twenty_kills_at_random_moments_change_no_bit() {
     let never = home.path().join("never-killed");
     let began = Instant::now();
     assert!(child(this, &never).status().unwrap().success());
-    let length = began.elapsed();
+    let mut length = began.elapsed();
     let expected = stored(&never);
     assert_eq!(run(&home.path().join("in-process")).unwrap(), expected);
 
@@ -80,6 +80,10 @@ fn twenty_kills_at_random_moments_change_no_bit() {
             // A child that came to its end before has succeeded; it never fails by itself.
             assert!(status.success() || status.code().is_none(), "{status}");
             kills += usize::from(status.code().is_none());
+            if status.success() {
+                // The machine was busier when the length was taken: aim earlier.
+                length = length.mul_f64(0.9);
+            }
             let there = if directory.exists() { contents(&directory) } else { BTreeMap::new() };
             unfinished += usize::from(there.keys().any(|name| name.contains(".unlearn-tmp-")));
         }
@@ -94,7 +98,8 @@ fn twenty_kills_at_random_moments_change_no_bit() {
         "{kills} kills in {runs} runs of {length:?}: {resumed} runs resumed, {unfinished} kills while writing, {:?}",
         began.elapsed()
     );
-    assert!(resumed * 2 >= runs, "{resumed} of {runs} runs resumed from a checkpoint");
+    // A run that ended before its kill has nothing to resume.
+    assert!(resumed * 2 >= kills, "{resumed} runs resumed from a checkpoint after {kills} kills");
 }
 
 /// A file system that takes no more bytes: the error names the file, what was committed stays, and
