@@ -40,14 +40,19 @@ pub trait Way: private::Sealed + Sized {
         images: Tensor<4>,
     ) -> Result<(Tensor<2>, Self::Batch), CurvatureError>;
 
-    /// Looks for what would make gradients wrong in silence, with the first `images`.
+    /// Looks for what would make gradients wrong in silence, with the first `images`. Nothing can on a tape, whose
+    /// operations keep samples apart and which sees on the way back what does not lead to the logits, nor for a
+    /// sample alone.
     #[doc(hidden)]
     fn inspect<M: Module, F: Forward<M, Self>>(
         model: &M,
         forward: &F,
         targets: &Targets,
         images: &dyn Fn() -> Result<Tensor<4>, CurvatureError>,
-    ) -> Result<(), CurvatureError>;
+    ) -> Result<(), CurvatureError> {
+        let _ = (model, forward, targets, images);
+        Ok(())
+    }
 
     /// Bytes that a batch holds, and the scalars a sample of the widest value that a column goes through.
     #[doc(hidden)]
@@ -114,16 +119,6 @@ impl Way for OnTape {
         Record::new(targets.ids()).forward(images, |images, tape| forward(model, images, tape))
     }
 
-    /// Operations of a tape keep samples apart, and parameters that do not lead to the logits are seen on the way back.
-    fn inspect<M: Module, F: Forward<M, Self>>(
-        _: &M,
-        _: &F,
-        _: &Targets,
-        _: &dyn Fn() -> Result<Tensor<4>, CurvatureError>,
-    ) -> Result<(), CurvatureError> {
-        Ok(())
-    }
-
     fn size(batch: &Recording) -> (usize, usize) {
         (batch.bytes(), batch.widest())
     }
@@ -182,14 +177,9 @@ impl Way for Marked {
         device: &Device,
         reducers: &mut [&mut dyn Reduce],
     ) -> Result<(), CurvatureError> {
-        for column in 0..columns.count() {
-            let graph = match batch.take() {
-                Some(graph) => graph,
-                None => again()?,
-            };
-            graph.sweep(&columns.part(column..column + 1), first, targets, device, reducers)?;
-        }
-        Ok(())
+        each_column(batch, again, columns, |graph, column| {
+            graph.sweep(column, first, targets, device, reducers)
+        })
     }
 }
 
@@ -210,16 +200,6 @@ impl Way for OneByOne {
         Unit::record(model, targets, images, |model, images, probes| forward(model, images, probes))
     }
 
-    /// A sample alone cannot be mixed with another, and every use of a parameter is seen.
-    fn inspect<M: Module, F: Forward<M, Self>>(
-        _: &M,
-        _: &F,
-        _: &Targets,
-        _: &dyn Fn() -> Result<Tensor<4>, CurvatureError>,
-    ) -> Result<(), CurvatureError> {
-        Ok(())
-    }
-
     fn size(batch: &Unit) -> (usize, usize) {
         (batch.bytes(), 0)
     }
@@ -232,13 +212,25 @@ impl Way for OneByOne {
         device: &Device,
         reducers: &mut [&mut dyn Reduce],
     ) -> Result<(), CurvatureError> {
-        for column in 0..columns.count() {
-            let unit = match batch.take() {
-                Some(unit) => unit,
-                None => again()?,
-            };
-            unit.sweep(&columns.part(column..column + 1), first, targets, device, reducers)?;
-        }
-        Ok(())
+        each_column(batch, again, columns, |unit, column| {
+            unit.sweep(column, first, targets, device, reducers)
+        })
     }
+}
+
+/// Gives every column a batch of its own: the one that is there first, then new ones.
+fn each_column<B>(
+    batch: &mut Option<B>,
+    again: &dyn Fn() -> Result<B, CurvatureError>,
+    columns: &Columns,
+    mut sweep: impl FnMut(B, &Columns) -> Result<(), CurvatureError>,
+) -> Result<(), CurvatureError> {
+    for column in 0..columns.count() {
+        let batch = match batch.take() {
+            Some(batch) => batch,
+            None => again()?,
+        };
+        sweep(batch, &columns.part(column..column + 1))?;
+    }
+    Ok(())
 }

@@ -7,7 +7,7 @@ use burn::nn::{Dropout, Linear, PaddingConfig2d};
 use burn::tensor::Device;
 use rand::Rng;
 use unlearn_curvature::ParamPath;
-use unlearn_curvature::tape::{AnyTensor, ErasedVar, Inputs, Op, Tape};
+use unlearn_curvature::tape::{ErasedVar, Inputs, Op, Tape};
 
 use super::target::Target;
 use crate::init::{parameter, uniform};
@@ -75,9 +75,7 @@ fn run(
     let y = tape.run(layer, Inputs::One(x.clone()));
     let x = match dropout {
         None => x,
-        // Burn's dropout is the identity off an autodiff device, and no tape records on one: the value that a
-        // recording tape knows by this number is unchanged.
-        Some(dropout) => ErasedVar { value: drop_out(dropout, x.value), node: x.node },
+        Some(dropout) => tape.run(Op::Dropout(dropout), Inputs::One(x)),
     };
     let narrow = tape.run(down, Inputs::One(x));
     // Scaled where it is smallest.
@@ -85,16 +83,6 @@ fn run(
         if scale == 1.0 { narrow } else { tape.run(Op::Scale { factor: scale }, Inputs::One(narrow)) };
     let branch = tape.run(up, Inputs::One(narrow));
     tape.run(Op::Add, Inputs::Two(y, branch))
-}
-
-fn drop_out(dropout: &Dropout, x: AnyTensor) -> AnyTensor {
-    match x {
-        AnyTensor::R2(x) => AnyTensor::R2(dropout.forward(x)),
-        AnyTensor::R3(x) => AnyTensor::R3(dropout.forward(x)),
-        AnyTensor::R4(x) => AnyTensor::R4(dropout.forward(x)),
-        // A rank that a later tape may carry passes unchanged.
-        other => other,
-    }
 }
 
 impl ConvAdapter {
