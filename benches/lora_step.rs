@@ -1,8 +1,9 @@
 //! What does a training step through adapters cost, against one on all weights?
 //!
-//! ResNet-18 (widths 64 and 16 unless `UNLEARN_BENCH_WIDTHS` says otherwise), batches of 32 pictures of 32×32, SGD with
-//! momentum and weight decay, on flex. `full` trains every weight, `lora` branches of rank 8 beside `conv1`, `conv2` and
-//! `fc` of a frozen network; both by the library's loop, so by `fit` with its look at losses and gradients.
+//! ResNet-18 (widths 64 and 16 unless `UNLEARN_BENCH_WIDTHS` says otherwise; SGD with momentum and weight decay) and the
+//! vision transformer `tiny_cifar` (AdamW), batches of 32 pictures of 32×32, on flex. `full` trains every weight, `lora`
+//! branches of rank 8 of a frozen network: beside `conv1`, `conv2` and `fc`, or beside `query`, `value` and every `dense`;
+//! both by the library's loop, so by `fit` with its look at losses and gradients.
 //!
 //! `cargo bench --bench lora_step` prints seconds a step, then `lora` over `full` from runs of both in turn, the share of
 //! parameters that train, and the peak memory of each in a process of its own (Linux). A ratio of at most 0.75 is what
@@ -16,8 +17,9 @@ use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use rand::RngExt;
+use unlearn::burn::tensor::Device;
 use unlearn::data::{Dataset, ImageShape, Loader, Normalization, Seed, Stream};
-use unlearn::models::{Adapted, Classifier, LoraConfig, ResNet, add_adapters};
+use unlearn::models::{Adapted, Classifier, LoraConfig, ResNet, Vit, VitConfig, add_adapters};
 use unlearn::train::{CrossEntropy, FitConfig, OptimizerConfig, Silent, Unconstrained, fit};
 
 use support::{group, network, timed, widths};
@@ -42,43 +44,49 @@ fn loader(batches: usize) -> Loader {
     Loader::new(&dataset, &indices, batch()).expect("a loader")
 }
 
-fn adapted(width: usize) -> Adapted<ResNet> {
-    let rank = RANK.min(width);
-    let config = LoraConfig::new(rank, 2.0 * rank as f64, ["conv1", "conv2", "fc"]);
-    add_adapters(network(width), &config, &mut Seed(1).rng(Stream::Adapters, 0, 0))
-        .expect("adapters that fit")
+/// A network as it is, and frozen with adapters.
+struct Pair<M: Classifier> {
+    name: String,
+    full: M,
+    lora: Adapted<M>,
+    optimizer: OptimizerConfig,
 }
 
-/// One epoch.
-fn run<M: Classifier>(model: &M, loader: &Loader) -> M {
-    let config = FitConfig::new(1, 0.001, OptimizerConfig::sgd(0.9, 5e-4));
-    let objective = CrossEntropy { label_smoothing: 0.0 };
-    fit(model.clone(), loader, &objective, &Unconstrained, &config, &mut Silent).expect("a finite run").model
-}
+impl<M: Classifier> Pair<M> {
+    fn new(name: &str, full: M, rank: usize, targets: &[&str], optimizer: OptimizerConfig) -> Self {
+        let config = LoraConfig::new(rank, 2.0 * rank as f64, targets.iter().copied());
+        let lora = add_adapters(full.clone(), &config, &mut Seed(1).rng(Stream::Adapters, 0, 0))
+            .expect("adapters that fit");
+        Self { name: format!("lora_step/{name}/batch{}/flex", batch()), full, lora, optimizer }
+    }
 
-fn steps(criterion: &mut Criterion) {
-    for width in widths() {
-        let (full, lora, loader) = (network(width), adapted(width), loader(1));
-        let name = format!("lora_step/resnet18-w{width}/batch{}/flex", batch());
-        let mut group = group(criterion, &name);
-        group.bench_function("full", |b| b.iter(|| black_box(run(&full, &loader))));
-        group.bench_function("lora", |b| b.iter(|| black_box(run(&lora, &loader))));
+    /// One epoch.
+    fn run<N: Classifier>(&self, model: &N, loader: &Loader) {
+        let config = FitConfig::new(1, 0.001, self.optimizer);
+        let objective = CrossEntropy { label_smoothing: 0.0 };
+        let fit = fit(model.clone(), loader, &objective, &Unconstrained, &config, &mut Silent);
+        drop(black_box(fit.expect("a finite run").model));
+    }
+
+    fn steps(&self, criterion: &mut Criterion) {
+        let loader = loader(1);
+        let mut group = group(criterion, &self.name);
+        group.bench_function("full", |b| b.iter(|| self.run(&self.full, &loader)));
+        group.bench_function("lora", |b| b.iter(|| self.run(&self.lora, &loader)));
         group.finish();
     }
-}
 
-/// The median of `lora / full` over runs in turn, each pair in the other order than the last.
-fn ratio(_: &mut Criterion) {
-    let (pairs, batches) = if timed() { (PAIRS, 4) } else { (1, 1) };
-    for width in widths() {
-        let (full, lora, loader) = (network(width), adapted(width), loader(batches));
+    /// The median of `lora / full` over runs in turn, each pair in the other order than the last.
+    fn ratio(&self) {
+        let (pairs, batches) = if timed() { (PAIRS, 4) } else { (1, 1) };
+        let loader = loader(batches);
         let seconds = |run: &dyn Fn()| {
             let began = Instant::now();
             run();
             began.elapsed().as_secs_f64()
         };
-        let of_full = || seconds(&|| drop(black_box(run(&full, &loader))));
-        let of_lora = || seconds(&|| drop(black_box(run(&lora, &loader))));
+        let of_full = || seconds(&|| self.run(&self.full, &loader));
+        let of_lora = || seconds(&|| self.run(&self.lora, &loader));
         let mut ratios: Vec<f64> = (0..pairs)
             .map(|pair| {
                 if pair % 2 == 0 {
@@ -92,34 +100,69 @@ fn ratio(_: &mut Criterion) {
             .collect();
         ratios.sort_by(f64::total_cmp);
         println!(
-            "lora_step/resnet18-w{width}/batch{}/flex: a step through adapters takes {:.3} of a full one (median of {pairs} pairs, {:.3} to {:.3}); {}",
-            batch(),
+            "{}: a step through adapters takes {:.3} of a full one (median of {pairs} pairs, {:.3} to {:.3}); {}",
+            self.name,
             ratios[pairs / 2],
             ratios[0],
             ratios[pairs - 1],
-            lora.trainable(),
+            self.lora.trainable(),
         );
     }
+}
+
+fn resnet(width: usize) -> Pair<ResNet> {
+    let optimizer = OptimizerConfig::sgd(0.9, 5e-4);
+    let name = format!("resnet18-w{width}");
+    Pair::new(&name, network(width), RANK.min(width), &["conv1", "conv2", "fc"], optimizer)
+}
+
+fn transformer() -> Pair<Vit> {
+    let Normalization { mean, std } = Normalization::cifar10();
+    let config = VitConfig::tiny_cifar(10);
+    let (name, config) = if timed() { ("vit-tiny-cifar", config) } else { ("vit", config.with_width(4)) };
+    let vit =
+        config.init(&mean, &std, &Device::flex(), &mut Seed(1).rng(Stream::Init, 0, 0)).expect("a network");
+    Pair::new(name, vit, RANK, &["query", "value", "dense"], OptimizerConfig::adam_w())
+}
+
+fn steps(criterion: &mut Criterion) {
+    widths().into_iter().for_each(|width| resnet(width).steps(criterion));
+    transformer().steps(criterion);
+}
+
+/// Whether a profiler looks at single steps, which the rest would only blur.
+fn profiled() -> bool {
+    std::env::args().any(|argument| argument == "--profile-time")
+}
+
+fn ratio(_: &mut Criterion) {
+    if profiled() {
+        return;
+    }
+    widths().into_iter().for_each(|width| resnet(width).ratio());
+    transformer().ratio();
 }
 
 /// Runs this program again for one kind of step only and prints the most memory that it ever held.
 fn memory(_: &mut Criterion) {
     const KIND: &str = "UNLEARN_BENCH_LORA_MEMORY";
-    if let Ok(kind) = std::env::var(KIND) {
-        let width = widths()[0];
+    fn one<M: Classifier>(pair: &Pair<M>, kind: &str) {
         let loader = loader(2);
-        if kind == "full" {
-            drop(black_box(run(&network(width), &loader)));
-        } else {
-            drop(black_box(run(&adapted(width), &loader)));
+        if kind == "full" { pair.run(&pair.full, &loader) } else { pair.run(&pair.lora, &loader) }
+    }
+    if let Ok(kind) = std::env::var(KIND) {
+        match kind.split_once(' ') {
+            Some(("vit", kind)) => one(&transformer(), kind),
+            Some((_, kind)) => one(&resnet(widths()[0]), kind),
+            None => panic!("{KIND}={kind}"),
         }
         return;
     }
-    if !timed() {
+    if !timed() || profiled() {
         return;
     }
     let Ok(program) = std::env::current_exe() else { return };
-    for kind in ["full", "lora"] {
+    for kind in ["resnet full", "resnet lora", "vit full", "vit lora"] {
         let mut child = std::process::Command::new(&program);
         child.args(["--bench", "nothing-of-this-name"]).env(KIND, kind).stdout(std::process::Stdio::null());
         let Ok(mut child) = child.spawn() else { return };
@@ -131,7 +174,7 @@ fn memory(_: &mut Criterion) {
             peak = line.map(|value| value.trim().to_owned()).or(peak);
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
-        println!("lora_step: peak memory of a {kind} run: {}", peak.unwrap_or_else(|| "unknown".to_owned()));
+        println!("lora_step: peak memory of {kind}: {}", peak.unwrap_or_else(|| "unknown".to_owned()));
     }
 }
 

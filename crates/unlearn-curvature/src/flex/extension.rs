@@ -62,14 +62,14 @@ pub(super) trait ConvKernels: Backend {
     ) -> FloatTensor<Self>;
 }
 
-type Host = FloatTensor<Flex>;
+pub(super) type Host = FloatTensor<Flex>;
 
 /// The scalars of a tensor in the order of its shape, copied only when they are not.
-fn contiguous(tensor: Host) -> Host {
+pub(super) fn contiguous(tensor: Host) -> Host {
     if tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
 }
 
-fn scalars(tensor: &Host) -> &[f32] {
+pub(super) fn scalars(tensor: &Host) -> &[f32] {
     let layout = tensor.layout();
     &tensor.storage::<f32>()[layout.start_offset()..][..layout.num_elements()]
 }

@@ -47,6 +47,25 @@ impl ConvShape {
         (shape.input_size().max(shape.output_size()) < 1 << 26).then_some(shape)
     }
 
+    /// The same with other outputs.
+    pub(super) fn with_outputs(&self, outputs: usize) -> Self {
+        Self { outputs, ..self.clone() }
+    }
+
+    /// A 1 × 1 convolution of what this one makes.
+    pub(super) fn after(&self, outputs: usize) -> Self {
+        Self {
+            channels: self.outputs,
+            outputs,
+            kernel: [1, 1],
+            stride: [1, 1],
+            dilation: [1, 1],
+            padding: [(0, 0); 2],
+            input: self.output,
+            output: self.output,
+        }
+    }
+
     /// Scalars of one padded input.
     fn input_size(&self) -> usize {
         let side = |a: usize| self.input[a] + self.padding[a].0 + self.padding[a].1;

@@ -8,7 +8,7 @@ use burn::tensor::{Tensor, activation, s};
 
 use super::value::{AnyTensor, AnyVar};
 use crate::layer::tokens::{self, TokenPool};
-use crate::layer::{attention, conv, norm};
+use crate::layer::{attention, conv, low_rank, norm};
 
 /// An operation of a model, with the layer whose parameters it uses.
 #[derive(Debug, Clone, Copy)]
@@ -29,6 +29,28 @@ pub enum Op<'a> {
     LayerNorm(&'a LayerNorm),
     /// `x W + b` over the last dimension; keeps the rank.
     Linear(&'a Linear),
+    /// A convolution and a narrow branch beside it (Hu et al. 2022): `layer(x) + factor · up(down(x))`; rank 4 → 4.
+    BranchedConv2d {
+        /// What stands beside the branch.
+        layer: &'a Conv2d,
+        /// Of the layer's kernel, stride, padding and dilation, with few outputs.
+        down: &'a Conv2d,
+        /// 1 × 1, from those to the layer's outputs.
+        up: &'a Conv2d,
+        /// What the branch is multiplied by.
+        factor: f64,
+    },
+    /// The same of linear layers; keeps the rank.
+    BranchedLinear {
+        /// What stands beside the branch.
+        layer: &'a Linear,
+        /// From the layer's inputs to few.
+        down: &'a Linear,
+        /// From those to the layer's outputs.
+        up: &'a Linear,
+        /// What the branch is multiplied by.
+        factor: f64,
+    },
     /// `max(x, 0)`; keeps the rank.
     Relu,
     /// `x Φ(x)`; keeps the rank.
@@ -132,6 +154,12 @@ impl Op<'_> {
             (Self::BatchNorm(layer), One(AnyTensor::R4(x))) => AnyTensor::R4(norm::forward(layer, x)),
             (Self::LayerNorm(layer), One(x)) => each_rank!(x, t => layer.forward(t)),
             (Self::Linear(layer), One(x)) => each_rank!(x, t => layer.forward(t)),
+            (Self::BranchedConv2d { layer, down, up, factor }, One(AnyTensor::R4(x))) => {
+                AnyTensor::R4(low_rank::conv(layer, [down, up], *factor, x))
+            }
+            (Self::BranchedLinear { layer, down, up, factor }, One(x)) => {
+                each_rank!(x, t => low_rank::linear(layer, [down, up], *factor, t))
+            }
             (Self::Relu, One(x)) => each_rank!(x, t => activation::relu(t)),
             (Self::Gelu, One(x)) => each_rank!(x, t => activation::gelu(t)),
             (Self::Scale { factor }, One(x)) => each_rank!(x, t => t.mul_scalar(*factor)),

@@ -63,20 +63,18 @@ fn named<const D: usize>(mut param: Param<Tensor<D>>, module: &str, factor: &str
     param
 }
 
-/// The branch on a tape: `layer(x)`, plus what B makes of `scale` times what A makes of x.
+/// The branch on a tape where its input drops out: `layer(x)`, plus what B makes of `scale` times what A makes of what
+/// is left of x.
 fn run(
     tape: &mut dyn Tape,
     layer: Op<'_>,
     x: ErasedVar,
     [down, up]: [Op<'_>; 2],
-    dropout: Option<&Dropout>,
+    dropout: &Dropout,
     scale: f64,
 ) -> ErasedVar {
     let y = tape.run(layer, Inputs::One(x.clone()));
-    let x = match dropout {
-        None => x,
-        Some(dropout) => tape.run(Op::Dropout(dropout), Inputs::One(x)),
-    };
+    let x = tape.run(Op::Dropout(dropout), Inputs::One(x));
     let narrow = tape.run(down, Inputs::One(x));
     // Scaled where it is smallest.
     let narrow =
@@ -126,8 +124,17 @@ impl ConvAdapter {
             groups: 1,
             padding: PaddingConfig2d::Valid,
         };
-        let factors = [Op::Conv2d(&down), Op::Conv2d(&up)];
-        run(tape, Op::Conv2d(layer), x, factors, self.dropout.as_ref(), self.place.scale)
+        let factor = self.place.scale;
+        match &self.dropout {
+            // Elsewhere it does nothing.
+            Some(dropout) if x.value.is_autodiff() => {
+                run(tape, Op::Conv2d(layer), x, [Op::Conv2d(&down), Op::Conv2d(&up)], dropout, factor)
+            }
+            _ => {
+                let branched = Op::BranchedConv2d { layer, down: &down, up: &up, factor };
+                tape.run(branched, Inputs::One(x))
+            }
+        }
     }
 
     /// ΔW, `[o, i, kh, kw]`: scale · Σ_r B\[o, r\] A\[r, …\].
@@ -170,8 +177,17 @@ impl LinearAdapter {
     pub(super) fn run(&self, layer: &Linear, x: ErasedVar, tape: &mut dyn Tape) -> ErasedVar {
         let down = Linear { weight: self.a.clone(), bias: None };
         let up = Linear { weight: self.b.clone(), bias: None };
-        let factors = [Op::Linear(&down), Op::Linear(&up)];
-        run(tape, Op::Linear(layer), x, factors, self.dropout.as_ref(), self.place.scale)
+        let factor = self.place.scale;
+        match &self.dropout {
+            // Elsewhere it does nothing.
+            Some(dropout) if x.value.is_autodiff() => {
+                run(tape, Op::Linear(layer), x, [Op::Linear(&down), Op::Linear(&up)], dropout, factor)
+            }
+            _ => {
+                let branched = Op::BranchedLinear { layer, down: &down, up: &up, factor };
+                tape.run(branched, Inputs::One(x))
+            }
+        }
     }
 
     /// ΔW, `[in, out]`: scale · A B.

@@ -20,6 +20,8 @@ impl Op<'_> {
             Self::BatchNorm(_) => "a batch norm",
             Self::LayerNorm(_) => "a layer norm",
             Self::Linear(_) => "a linear layer",
+            Self::BranchedConv2d { .. } => "a convolution with a branch",
+            Self::BranchedLinear { .. } => "a linear layer with a branch",
             Self::Relu => "a ReLU",
             Self::Gelu => "a GELU",
             Self::Add => "an addition",

@@ -17,7 +17,7 @@ macro_rules! with_tensor {
 
 impl AnyTensor {
     /// Whether the tensor lies on an autodiff device.
-    pub(crate) fn is_autodiff(&self) -> bool {
+    pub fn is_autodiff(&self) -> bool {
         with_tensor!(self, t => t.is_autodiff())
     }
 

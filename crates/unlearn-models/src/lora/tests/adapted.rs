@@ -176,13 +176,13 @@ fn training_moves_the_adapters_and_nothing_else() {
 #[test]
 fn nothing_before_the_first_adapter_is_on_the_graph() {
     use unlearn_curvature::tape::{AnyTensor, ErasedVar, Inputs, Op, Plain, Tape};
-    /// Notes for every convolution whether its result is tracked.
+    /// Notes for every sum and every branch whether its result is tracked.
     #[derive(Default)]
     struct Watching(Plain, Vec<bool>);
     impl Tape for Watching {
         fn run(&mut self, op: Op<'_>, inputs: Inputs) -> ErasedVar {
             let y = self.0.run(op, inputs);
-            if let (Op::Add, AnyTensor::R4(t)) = (op, &y.value) {
+            if let (Op::Add | Op::BranchedConv2d { .. }, AnyTensor::R4(t)) = (op, &y.value) {
                 self.1.push(t.is_tracked());
             }
             y

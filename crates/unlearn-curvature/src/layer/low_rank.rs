@@ -1,0 +1,144 @@
+//! Layers with a narrow branch beside them (Hu et al. 2022): y = layer(x) + factor · up(down(x)).
+//!
+//! Where the layer itself does not train and our own kernels serve, the branch is added to the weight for the length of
+//! a step, and the way back forms the gradients of the narrow factors only; elsewhere the three layers run one by one.
+
+use burn::Tensor;
+use burn::nn::Linear;
+use burn::nn::conv::Conv2d;
+
+use super::conv;
+use crate::tape::{ErasedVar, Inputs, Op, Tape};
+
+/// `layer(x) + factor · up(down(x))` of x `[n, i, h, w]`.
+pub(crate) fn conv(layer: &Conv2d, [down, up]: [&Conv2d; 2], factor: f64, x: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = joined::conv(layer, [down, up], factor, &x) {
+        return y;
+    }
+    let branch = conv::forward(up, scaled(conv::forward(down, x.clone()), factor));
+    conv::forward(layer, x) + branch
+}
+
+/// `layer(x) + factor · up(down(x))` of x `[…, i]`.
+pub(crate) fn linear<const D: usize>(
+    layer: &Linear,
+    [down, up]: [&Linear; 2],
+    factor: f64,
+    x: Tensor<D>,
+) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = joined::linear(layer, [down, up], factor, &x) {
+        return y;
+    }
+    let branch = up.forward(scaled(down.forward(x.clone()), factor));
+    layer.forward(x) + branch
+}
+
+/// Scaled where it is smallest.
+fn scaled<const D: usize>(narrow: Tensor<D>, factor: f64) -> Tensor<D> {
+    if factor == 1.0 { narrow } else { narrow.mul_scalar(factor) }
+}
+
+/// A layer and its branch as operations of their own.
+pub(crate) struct Apart<'a> {
+    layer: Op<'a>,
+    down: Op<'a>,
+    up: Op<'a>,
+    factor: f64,
+}
+
+impl<'a> Op<'a> {
+    /// For tapes that look at each layer with parameters: what a branched one consists of.
+    pub(crate) fn apart(self) -> Option<Apart<'a>> {
+        match self {
+            Op::BranchedConv2d { layer, down, up, factor } => {
+                Some(Apart { layer: Op::Conv2d(layer), down: Op::Conv2d(down), up: Op::Conv2d(up), factor })
+            }
+            Op::BranchedLinear { layer, down, up, factor } => {
+                Some(Apart { layer: Op::Linear(layer), down: Op::Linear(down), up: Op::Linear(up), factor })
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Apart<'_> {
+    /// Runs layer and branch on `tape`, one operation after another.
+    pub(crate) fn run(self, x: ErasedVar, tape: &mut dyn Tape) -> ErasedVar {
+        let y = tape.run(self.layer, Inputs::One(x.clone()));
+        let narrow = tape.run(self.down, Inputs::One(x));
+        let narrow = if self.factor == 1.0 {
+            narrow
+        } else {
+            tape.run(Op::Scale { factor: self.factor }, Inputs::One(narrow))
+        };
+        let branch = tape.run(self.up, Inputs::One(narrow));
+        tape.run(Op::Add, Inputs::Two(y, branch))
+    }
+}
+
+#[cfg(feature = "flex")]
+mod joined {
+    use burn::Tensor;
+    use burn::module::Param;
+    use burn::nn::conv::Conv2d;
+    use burn::nn::{Linear, PaddingConfig2d};
+    use burn::tensor::ops::ConvOptions;
+
+    use crate::flex::{Branch, low_rank_conv, low_rank_linear};
+    use crate::layer::conv::padding_pairs;
+
+    fn branch<const D: usize>([weight, a, b]: [&Param<Tensor<D>>; 3], factor: f64) -> Branch<D> {
+        Branch { weight: weight.val(), a: a.val(), b: b.val(), factor }
+    }
+
+    pub(super) fn conv(
+        layer: &Conv2d,
+        [down, up]: [&Conv2d; 2],
+        factor: f64,
+        x: &Tensor<4>,
+    ) -> Option<Tensor<4>> {
+        let same = (layer.kernel_size, layer.stride, layer.dilation, &layer.padding)
+            == (down.kernel_size, down.stride, down.dilation, &down.padding);
+        let pointwise = (up.kernel_size, up.stride) == ([1, 1], [1, 1])
+            && matches!(up.padding, PaddingConfig2d::Valid | PaddingConfig2d::Same);
+        let plain = [layer.groups, down.groups, up.groups] == [1; 3];
+        if !(same && pointwise && plain && down.bias.is_none() && up.bias.is_none()) {
+            return None;
+        }
+        let [_, _, height, width] = x.dims();
+        let padding = padding_pairs(&layer.padding, [height, width], layer.kernel_size, layer.stride);
+        let options = ConvOptions::new_with_padding(layer.stride, padding, layer.dilation, 1);
+        let y = low_rank_conv(x, branch([&layer.weight, &down.weight, &up.weight], factor), &options)?;
+        Some(match &layer.bias {
+            Some(bias) => {
+                let outputs = bias.dims()[0];
+                y + bias.val().reshape([1, outputs, 1, 1])
+            }
+            None => y,
+        })
+    }
+
+    pub(super) fn linear<const D: usize>(
+        layer: &Linear,
+        [down, up]: [&Linear; 2],
+        factor: f64,
+        x: &Tensor<D>,
+    ) -> Option<Tensor<D>> {
+        if down.bias.is_some() || up.bias.is_some() {
+            return None;
+        }
+        let mut dims = x.dims();
+        let [inputs, outputs] = layer.weight.dims();
+        let rows = x.shape().num_elements() / inputs.max(1);
+        let flat = x.clone().reshape([rows, inputs]);
+        let y = low_rank_linear(&flat, branch([&layer.weight, &down.weight, &up.weight], factor))?;
+        let y = match &layer.bias {
+            Some(bias) => y + bias.val().reshape([1, outputs]),
+            None => y,
+        };
+        dims[D - 1] = outputs;
+        Some(y.reshape(dims))
+    }
+}
