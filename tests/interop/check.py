@@ -1,21 +1,29 @@
-"""Opens in PyTorch, torchvision and peft what `cargo run --release --example interop -- FOLDER` wrote.
+"""Opens in PyTorch, torchvision, transformers and peft what the examples `interop` and `interop_vit` wrote.
 
+    cargo run --release --example interop -- FOLDER
+    cargo run --release --example interop_vit -- OTHER
     pip install -r tests/interop/requirements.txt
-    python tests/interop/check.py FOLDER
+    python tests/interop/check.py FOLDER OTHER
 
-Compares logits: the same network must give the same answers on both sides, to 1e-4 of the largest. The adapters are
-then saved by peft and the folder is checked to hold the same tensors. `--without-peft` leaves the adapters out.
+Compares logits: the same network must give the same answers on both sides, to 1e-4 of the largest. What transformers and
+peft then save must hold the same tensors. `--without-peft` leaves the adapters out.
 """
 
 import argparse
+import os
 import pathlib
 import tempfile
+
+# Everything is in the folders; nothing is to be asked for elsewhere.
+os.environ["HF_HUB_OFFLINE"] = "1"
 
 import safetensors.torch
 import torch
 import torchvision
 
 TOLERANCE = 1e-4
+ADAPTER = "adapter_model.safetensors"
+MODEL = "model.safetensors"
 
 
 def close(what, got, expected):
@@ -26,18 +34,45 @@ def close(what, got, expected):
         raise SystemExit(f"{what}: more than {TOLERANCE:.0e}")
 
 
+def same(what, ours, theirs):
+    """Two files with the same tensors."""
+    ours, theirs = safetensors.torch.load_file(ours), safetensors.torch.load_file(theirs)
+    if ours.keys() != theirs.keys():
+        raise SystemExit(f"{what}: names that only one side has: {sorted(ours.keys() ^ theirs.keys())}")
+    if not all(torch.equal(ours[name], theirs[name]) for name in ours):
+        raise SystemExit(f"{what} saves other values than it read")
+    print(f"{what} saves the same {len(ours)} tensors")
+
+
 class Normalized(torch.nn.Module):
-    """The scaling of pixels that is part of our networks and not of torchvision's."""
+    """The scaling of pixels that is part of our networks and not of the others'."""
 
     def __init__(self, network, mean, std):
         super().__init__()
+        mean, std = torch.as_tensor(mean), torch.as_tensor(std)
         self.network, self.mean, self.std = network, mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
 
     def forward(self, x):
-        return self.network((x - self.mean) / self.std)
+        out = self.network((x - self.mean) / self.std)
+        return getattr(out, "logits", out)
 
 
-def network(state):
+def adapters(folder, network, constants, io):
+    """peft opens the adapters on `network()`, a new one each time."""
+    import peft
+
+    net = peft.PeftModel.from_pretrained(network(), folder / "adapter").eval()
+    with torch.no_grad():
+        close("peft, branches", Normalized(net, *constants)(io["x"]), io["logits_lora"])
+        merged = net.merge_and_unload()
+        close("peft, merged", Normalized(merged, *constants)(io["x"]), io["logits_lora"])
+    again = peft.PeftModel.from_pretrained(network(), folder / "adapter")
+    with tempfile.TemporaryDirectory() as place:
+        again.save_pretrained(place)
+        same("peft", folder / "adapter" / ADAPTER, pathlib.Path(place) / ADAPTER)
+
+
+def resnet(state):
     classes = state["fc.weight"].shape[0]
     net = torchvision.models.resnet18(weights=None, num_classes=classes)
     own = {name: value for name, value in state.items() if not name.startswith("normalize.")}
@@ -48,43 +83,53 @@ def network(state):
     return net.eval()
 
 
-def adapters(folder, state, io):
-    import peft
-
-    constants = state["normalize.mean"], state["normalize.std"]
-    net = peft.PeftModel.from_pretrained(network(state), folder / "adapter").eval()
-    with torch.no_grad():
-        close("peft, branches", Normalized(net, *constants)(io["x"]), io["logits_lora"])
-        merged = net.merge_and_unload()
-        close("peft, merged", Normalized(merged, *constants)(io["x"]), io["logits_lora"])
-    ours = safetensors.torch.load_file(folder / "adapter" / "adapter_model.safetensors")
-    again = peft.PeftModel.from_pretrained(network(state), folder / "adapter")
-    with tempfile.TemporaryDirectory() as place:
-        again.save_pretrained(place)
-        theirs = safetensors.torch.load_file(pathlib.Path(place) / "adapter_model.safetensors")
-    if ours.keys() != theirs.keys():
-        raise SystemExit(f"names that only one side has: {sorted(ours.keys() ^ theirs.keys())}")
-    if not all(torch.equal(ours[name], theirs[name]) for name in ours):
-        raise SystemExit("peft saves other values than it read")
-    print(f"peft saves the same {len(ours)} tensors")
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=pathlib.Path)
-    parser.add_argument("--without-peft", action="store_true")
-    arguments = parser.parse_args()
-    folder = arguments.folder
+def residual(folder, with_peft):
     io = safetensors.torch.load_file(folder / "io.safetensors")
     pth = torch.load(folder / "model.pth", weights_only=True)
-    state = safetensors.torch.load_file(folder / "model.safetensors")
+    state = safetensors.torch.load_file(folder / MODEL)
     if pth.keys() != state.keys() or not all(torch.equal(pth[name], state[name]) for name in state):
         raise SystemExit("model.pth and model.safetensors differ")
     constants = state["normalize.mean"], state["normalize.std"]
     with torch.no_grad():
-        close("torchvision", Normalized(network(pth), *constants)(io["x"]), io["logits"])
-    if not arguments.without_peft:
-        adapters(folder, state, io)
+        close("torchvision", Normalized(resnet(pth), *constants)(io["x"]), io["logits"])
+    if with_peft:
+        adapters(folder, lambda: resnet(state), constants, io)
+
+
+def vit(folder):
+    import transformers
+
+    net, told = transformers.ViTForImageClassification.from_pretrained(folder, output_loading_info=True)
+    if any(told.values()):
+        raise SystemExit(f"transformers opened {folder.name} with {told}")
+    return net.eval()
+
+
+def transformer(folder, with_peft):
+    import transformers
+
+    io = safetensors.torch.load_file(folder / "io.safetensors")
+    processor = transformers.ViTImageProcessor.from_pretrained(folder / "folder")
+    constants = processor.image_mean, processor.image_std
+    with torch.no_grad():
+        close("transformers", Normalized(vit(folder / "folder"), *constants)(io["x"]), io["logits"])
+        merged = Normalized(vit(folder / "merged"), *constants)
+        close("transformers, adapters merged here", merged(io["x"]), io["logits_lora"])
+    with tempfile.TemporaryDirectory() as place:
+        vit(folder / "folder").save_pretrained(place)
+        same("transformers", folder / "folder" / MODEL, pathlib.Path(place) / MODEL)
+    if with_peft:
+        adapters(folder, lambda: vit(folder / "folder"), constants, io)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folders", type=pathlib.Path, nargs="+")
+    parser.add_argument("--without-peft", action="store_true")
+    arguments = parser.parse_args()
+    for folder in arguments.folders:
+        check = transformer if (folder / "folder").is_dir() else residual
+        check(folder, not arguments.without_peft)
 
 
 if __name__ == "__main__":

@@ -34,6 +34,15 @@ pub(crate) struct Task<'a> {
 pub(crate) struct Iterated<M> {
     pub(crate) fit: Fit<M>,
     pub(crate) diagnostics: BTreeMap<String, f64>,
+    /// The networks before they were merged, where adapters were trained.
+    pub(crate) unmerged: Option<Unmerged<M>>,
+}
+
+/// Networks that still have their adapters.
+pub(crate) struct Unmerged<M> {
+    pub(crate) last: Adapted<M>,
+    /// After the epochs of [`Fit::snapshots`].
+    pub(crate) snapshots: BTreeMap<u64, Adapted<M>>,
 }
 
 /// Runs the one training loop, in a run directory where there is one. Order and augmentation come
@@ -48,6 +57,7 @@ pub(crate) fn iterate<M: Classifier>(
         None => Ok(Iterated {
             fit: run(task, objective, task.mask, model, context)?,
             diagnostics: BTreeMap::new(),
+            unmerged: None,
         }),
         Some(lora) => adapt(task, objective, lora, model, context),
     }
@@ -106,7 +116,9 @@ fn adapt<M: Classifier>(
     };
     let merged = merge(&model)?;
     let change = model.output_change(&merged, pictures)?;
-    let snapshots = snapshots
+    let unmerged = Unmerged { last: model, snapshots };
+    let snapshots = unmerged
+        .snapshots
         .iter()
         .map(|(epoch, snapshot)| Ok((*epoch, merge(snapshot)?)))
         .collect::<Result<_, UnlearnError>>()?;
@@ -121,7 +133,8 @@ fn adapt<M: Classifier>(
         .filter(|(_, v)| v.is_finite())
         .map(|(name, v)| (name.to_owned(), v))
         .collect();
-    Ok(Iterated { fit: Fit { model: merged, steps, history, snapshots, seconds }, diagnostics })
+    let fit = Fit { model: merged, steps, history, snapshots, seconds };
+    Ok(Iterated { fit, diagnostics, unmerged: Some(unmerged) })
 }
 
 /// The first of the pictures that are trained on, unaugmented.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use unlearn_data::{Augment, Dataset, Partition, Seed};
-use unlearn_models::Classifier;
+use unlearn_models::{Adapted, Classifier};
 use unlearn_prune::MaskSet;
 use unlearn_train::{FitConfig, Observer};
 
@@ -93,13 +93,17 @@ pub struct Outcome<M> {
     /// The mask that the result keeps: the one of the context, but for a retrained model that was
     /// asked for another one.
     pub mask: Option<MaskSet>,
+    /// The network before its adapters were merged into [`model`](Self::model), when the method trained adapters: the
+    /// original, frozen, with the branches beside it. Nothing of them is cut off by a mask here.
+    pub adapted: Option<Adapted<M>>,
 }
 
 impl<M> Outcome<M> {
     /// A result that took `seconds` and keeps `mask`, with no steps and nothing measured; add those
     /// in the fields.
     pub fn new(model: M, seconds: f64, mask: Option<&MaskSet>) -> Self {
-        Self { model, seconds, steps: 0, diagnostics: BTreeMap::new(), mask: mask.cloned() }
+        let (mask, diagnostics) = (mask.cloned(), BTreeMap::new());
+        Self { model, seconds, steps: 0, diagnostics, mask, adapted: None }
     }
 }
 

@@ -78,9 +78,9 @@ pub(crate) struct RecipeArgs {
     /// Folder of the pictures; overrides data.dir.
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
-    /// A folder of Hugging Face (config.json, model.safetensors) whose weights training begins with; overrides
-    /// training.pretrained.
-    #[arg(long, value_name = "DIR")]
+    /// A folder of Hugging Face (config.json, model.safetensors), or ORG/NAME[@REVISION] on its hub, whose weights
+    /// training begins with; overrides training.pretrained.
+    #[arg(long, value_name = "SOURCE")]
     pub(crate) pretrained: Option<PathBuf>,
 }
 

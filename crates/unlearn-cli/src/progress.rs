@@ -22,6 +22,11 @@ impl Teller {
         Self { shown: !quiet && stderr().is_terminal(), stop }
     }
 
+    /// Whether nothing is told.
+    pub(crate) fn is_quiet(&self) -> bool {
+        !self.shown
+    }
+
     /// Whether somebody asked to stop.
     pub(crate) fn stop(&self) -> &Stop {
         &self.stop

@@ -65,12 +65,16 @@ impl Pending {
         Ok(Self { parent: parent.to_owned(), temporary, files: BTreeMap::new() })
     }
 
-    /// Writes a file and waits until the disk has it.
+    /// Writes a file and waits until the disk has it. A name may lead through folders inside: `adapter/a.json`.
     ///
     /// # Errors
     /// [`TrainError::Io`], also for a name that was written before.
     pub fn write(&mut self, name: &str, content: &[u8]) -> Result<(), TrainError> {
         let path = self.temporary.path().join(name);
+        for folder in folders(name) {
+            let folder = self.temporary.path().join(folder);
+            fs::create_dir_all(&folder).map_err(io(&folder))?;
+        }
         write_new(&path, content)?;
         let digest = FileDigest { length: content.len() as u64, sha256: sha256(content) };
         self.files.insert(name.to_owned(), digest);
@@ -89,6 +93,10 @@ impl Pending {
         let path = temporary.path();
         let text = serde_json::to_vec_pretty(&manifest).map_err(|e| io(path)(e.into()))?;
         write_new(&path.join(COMMIT), &text)?;
+        let inside: BTreeSet<&str> = manifest.files.keys().flat_map(|name| folders(name)).collect();
+        for folder in inside {
+            sync_directory(&path.join(folder))?;
+        }
         sync_directory(path)?;
         let target = parent.join(name);
         check_replaceable(&target, &manifest)?;
@@ -132,8 +140,7 @@ impl Commit {
         if manifest.format != FORMAT {
             return Err(damaged(format!("format {}", manifest.format)));
         }
-        let plain = |name: &String| Path::new(name).file_name().is_some_and(|n| n == name.as_str());
-        if let Some(name) = manifest.files.keys().find(|n| !plain(n)) {
+        if let Some(name) = manifest.files.keys().find(|name| !stays_inside(name)) {
             return Err(damaged(format!("the file name {name:?}")));
         }
         Ok(Self { path: path.to_owned(), manifest })
@@ -241,8 +248,19 @@ pub fn remove_unfinished(parent: &Path) -> Result<(), TrainError> {
     Ok(())
 }
 
+/// The folders that lead to a file inside, outermost first: `a` and `a/b` for `a/b/c`.
+fn folders(name: &str) -> impl Iterator<Item = &str> {
+    name.match_indices('/').map(|(at, _)| &name[..at])
+}
+
+/// Whether every part of `name` is a plain name, so that it cannot lead elsewhere.
+fn stays_inside(name: &str) -> bool {
+    let plain = |part: &str| Path::new(part).file_name().is_some_and(|n| n == part);
+    name.split('/').all(plain)
+}
+
 /// What stands at `target` may only go when a commit wrote it: all its entries are files of its own
-/// manifest or, where that is damaged or gone, of the one that comes instead.
+/// manifest or, where that is damaged or gone, of the one that comes instead, and the folders that lead to them.
 fn check_replaceable(target: &Path, new: &Manifest) -> Result<(), TrainError> {
     let refuse = |path: &Path, got: String| TrainError::RunDirectory {
         path: path.to_owned(),
@@ -264,11 +282,19 @@ fn check_replaceable(target: &Path, new: &Manifest) -> Result<(), TrainError> {
         .map(String::as_str)
         .chain([COMMIT])
         .collect();
-    for entry in fs::read_dir(target).map_err(io(target))? {
-        let entry = entry.map_err(io(target))?;
-        let file = entry.file_type().map_err(io(target))?.is_file();
-        if !file || !entry.file_name().to_str().is_some_and(|name| known.contains(name)) {
-            return Err(refuse(&entry.path(), "something that no commit wrote".into()));
+    let inside: BTreeSet<&str> = known.iter().flat_map(|name| folders(name)).collect();
+    let mut todo = vec![String::new()];
+    while let Some(prefix) = todo.pop() {
+        let folder = target.join(&prefix);
+        for entry in fs::read_dir(&folder).map_err(io(&folder))? {
+            let entry = entry.map_err(io(&folder))?;
+            let kind = entry.file_type().map_err(io(&folder))?;
+            let name = entry.file_name().to_str().map(|name| format!("{prefix}{name}"));
+            match name {
+                Some(name) if kind.is_file() && known.contains(name.as_str()) => {}
+                Some(name) if kind.is_dir() && inside.contains(name.as_str()) => todo.push(name + "/"),
+                _ => return Err(refuse(&entry.path(), "something that no commit wrote".into())),
+            }
         }
     }
     Ok(())

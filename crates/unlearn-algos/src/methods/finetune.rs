@@ -144,12 +144,13 @@ impl FineTune {
             directory: context.directory,
             lora: self.lora.as_ref(),
         };
-        let Iterated { fit, diagnostics } = iterate(&task, objective, model, context)?;
+        let Iterated { fit, diagnostics, unmerged } = iterate(&task, objective, model, context)?;
         // A run that was resumed took longer than this process knows.
         let seconds = started.elapsed().as_secs_f64().max(fit.seconds);
         let mut outcome = Outcome::new(fit.model, seconds, context.mask);
         outcome.steps = fit.steps;
         outcome.diagnostics = diagnostics;
+        outcome.adapted = unmerged.map(|unmerged| unmerged.last);
         if let Some(last) = fit.history.last() {
             outcome.diagnostics.insert("final_loss".into(), last.loss);
         }

@@ -46,6 +46,7 @@
 //! Thudi et al.: Unrolling SGD, EuroS&P 2022, <https://arxiv.org/abs/2109.13398>.
 //! Jia et al.: Model Sparsity Can Simplify Machine Unlearning, NeurIPS 2023, <https://arxiv.org/abs/2304.04934>.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -182,7 +183,7 @@ impl<M: Classifier> Unlearn<M> for GradientAscent {
         let started = Instant::now();
         let own = context.directory.map(PathBuf::from);
         let first = self.climb(self.epochs, own.clone(), model.valid(), partition, context);
-        let (Iterated { fit, diagnostics }, diverged) = match first {
+        let (Iterated { fit, diagnostics, unmerged }, diverged) = match first {
             // Climbing has no end: what broke in epoch k may have reached the target before, and the
             // run up to k is the same run.
             Err(UnlearnError::Train(error @ TrainError::Diverged { epoch, .. }))
@@ -195,11 +196,14 @@ impl<M: Classifier> Unlearn<M> for GradientAscent {
         };
         let steps_per_epoch = fit.steps / fit.history.len().max(1) as u64;
         let (mut chosen, mut epochs, mut reached) = (fit.model, fit.history.len() as u64, None);
+        let (mut adapted, mut earlier) =
+            unmerged.map_or((None, BTreeMap::new()), |u| (Some(u.last), u.snapshots));
         if let Some(target) = self.stop_at_accuracy {
             for (epoch, snapshot) in fit.snapshots {
                 let share = accuracy(&snapshot, context.dataset, partition.forget(), 256)?;
                 if share <= target {
                     (chosen, epochs, reached) = (snapshot, epoch, Some(share));
+                    adapted = earlier.remove(&epoch);
                     break;
                 }
             }
@@ -212,6 +216,7 @@ impl<M: Classifier> Unlearn<M> for GradientAscent {
         let mut outcome = Outcome::new(chosen.valid(), seconds, context.mask);
         outcome.steps = epochs * steps_per_epoch;
         outcome.diagnostics = diagnostics;
+        outcome.adapted = adapted;
         outcome.diagnostics.insert("epochs".into(), epochs as f64);
         if let Some(share) = reached {
             outcome.diagnostics.insert("forget_accuracy_at_stop".into(), share);

@@ -134,3 +134,28 @@ fn slips_inside_the_table_get_the_nearest_name() {
     let rank = rank.unwrap_err().to_string();
     assert!(rank.contains("finetune-l1: lora is rank = 0, but must be at least 1"), "{rank}");
 }
+
+/// What is kept unmerged is what was merged: the chosen epoch's, not the last one's.
+#[test]
+fn the_adapters_of_the_result_are_there_too() {
+    let adaptable = Adaptable::new();
+    let state = |model: &ResNet| unlearn_models::StateDict::of(model).unwrap();
+    for (name, rest) in [
+        ("finetune", r#""epochs": 2, "learning_rate": 0.005"#),
+        ("gradient-ascent", r#""epochs": 3, "stop_at_accuracy": 1.0, "learning_rate": 1e-2"#),
+    ] {
+        let parameters = format!(r#"{{{rest}, "lora": {LORA}}}"#);
+        for mask in [None, Some(&adaptable.mask)] {
+            let outcome = adaptable.run(name, &parameters, mask);
+            let adapted = outcome.adapted.as_ref().expect(name);
+            let kept: unlearn_models::lora::Kept =
+                mask.iter().flat_map(|m| m.iter()).map(|(p, m)| (p.clone(), m.keep().to_vec())).collect();
+            assert_eq!(state(&adapted.masked_merge(&kept).unwrap()), state(&outcome.model), "{name}");
+            if name == "gradient-ascent" {
+                assert_eq!(outcome.diagnostics["epochs"], 1.0, "any accuracy is reached after one epoch");
+            }
+        }
+        let plain = adaptable.run(name, &format!("{{{rest}}}"), None);
+        assert!(plain.adapted.is_none());
+    }
+}

@@ -1,6 +1,5 @@
 //! `unlearn data fetch | info | pack`.
 
-mod download;
 mod fetch;
 mod info;
 mod pack;

@@ -1,77 +1,136 @@
-//! `unlearn export MODEL --out FILE`.
+//! `unlearn export MODEL --out FILE-OR-FOLDER`.
+
+mod masks;
+mod transformers;
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
-use unlearn::models::checkpoint::{self, HostTensor, Mask};
-use unlearn::models::{Architecture, ArchitectureVisitor, StateDict};
-use unlearn::prune::MaskSet;
+use clap::{Args, ValueEnum};
+use unlearn::models::vit::to_timm;
+use unlearn::models::{ModelConfig, StateDict, VitConfig, checkpoint};
 
+use super::import::TIMM_EPSILON;
 use crate::error::{Exit, Failure};
 use crate::output;
-use crate::run::artefact::{MASK, MODEL, model_file};
+use crate::run::source::{self, Source};
 
 /// Arguments of `unlearn export`.
 #[derive(Debug, Clone, Args)]
 #[command(
-    after_help = "Both formats hold a state dict under PyTorch's names; torchvision's networks open it with \
-load_state_dict(..., strict=False), which leaves out normalize.mean and normalize.std."
+    after_help = "Both file formats hold a state dict under PyTorch's names; torchvision's networks open it with \
+load_state_dict(..., strict=False), which leaves out normalize.mean and normalize.std. With --for transformers the \
+result is a folder for ViTForImageClassification.from_pretrained. Adapters need no export: a method with lora = {...} \
+leaves them beside its model, in a folder `adapter` that peft opens."
 )]
 pub(crate) struct ExportArgs {
-    /// What `train`, `prune`, `forget` or `import` made, or a checkpoint file.
+    /// What `train`, `prune`, `forget` or `import` made, a checkpoint file, or a folder of Hugging Face.
     model: PathBuf,
-    /// The file to write: its ending, .pth or .safetensors, is the format.
-    #[arg(long, value_name = "FILE")]
+    /// The file to write: its ending, .pth or .safetensors, is the format. With --for transformers, the folder.
+    #[arg(long, value_name = "PATH")]
     out: PathBuf,
+    /// Who is to open it.
+    #[arg(long = "for", value_name = "LIBRARY", value_enum, default_value = "pytorch")]
+    library: Library,
     /// Write a pruned weight X as X_orig and X_mask, as torch.nn.utils.prune does. Without it, pruned weights are
     /// zeros and the mask stays behind.
     #[arg(long)]
     masks: bool,
 }
 
+/// Names and layout of what is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Library {
+    /// A file under our names: torchvision's, and Hugging Face's for vision transformers.
+    Pytorch,
+    /// A folder of Hugging Face; vision transformers only.
+    Transformers,
+    /// A file under timm's names; vision transformers only.
+    Timm,
+}
+
 /// Reads and writes.
 pub(crate) fn main(arguments: &ExportArgs) -> Result<(), Failure> {
-    let ending = arguments.out.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
-    let torch = match &*ending {
-        "pth" | "pt" => true,
-        "safetensors" => false,
-        other => {
-            return Err(Failure::config(
-                "--out",
-                format!("{}, which ends in {other:?}", arguments.out.display()),
-                "a name that ends in .pth or .safetensors",
-                "choose the format by the ending",
-            ));
+    let ExportArgs { model, out, library, masks } = arguments;
+    let torch = match library {
+        Library::Transformers => false,
+        Library::Pytorch | Library::Timm => is_torch(out)?,
+    };
+    if *masks && *library != Library::Pytorch {
+        return Err(Failure::config(
+            "--masks",
+            format!("together with --for {}", name_of(*library)),
+            "PyTorch's own names, which masks stand under",
+            "leave one of the two out",
+        ));
+    }
+    must_be_free(out)?;
+    let found = source::read(model)?;
+    let (tensors, fingerprint) = match library {
+        Library::Transformers => transformers::write(out, vit(&found, *library)?, found.checkpoint.state)?,
+        Library::Timm => {
+            let config = vit(&found, *library)?;
+            if config.layer_norm_eps.to_bits() != TIMM_EPSILON.to_bits() {
+                let epsilon = config.layer_norm_eps;
+                tracing::warn!(epsilon, "timm's layer norms have 1e-6 unless norm_layer says otherwise");
+            }
+            file(out, torch, to_timm(&found.checkpoint.state)?, &found)?
+        }
+        Library::Pytorch => {
+            let state = found.checkpoint.state.clone();
+            let state = if *masks { masks::split(state, &found)? } else { state };
+            file(out, torch, state, &found)?
         }
     };
-    must_be_free(&arguments.out)?;
-    let file = model_file(&arguments.model);
-    let read = checkpoint::read(&file)?;
-    let mut state = read.state;
-    if arguments.masks {
-        let mut masks: Vec<(String, Mask)> =
-            read.masks.iter().map(|(n, m)| (n.to_owned(), m.clone())).collect();
-        let beside = file.with_file_name(MASK);
-        if file.file_name().is_some_and(|name| name == MODEL) && beside.exists() {
-            let set = MaskSet::load(&beside)?;
-            let Some(model) = read.metadata.model()? else { return Err(nameless(&file)) };
-            masks = model.visit(OnDisk { set: &set })?;
-        }
-        for (name, mask) in masks {
-            state = with_mask(state, &name, mask)?;
-        }
-    }
-    if torch {
-        checkpoint::write_torch(&arguments.out, &state)?;
-    } else {
-        checkpoint::write(&arguments.out, &state, &read.metadata)?;
-    }
     output::print(&format!(
-        "wrote {}: {} tensors, SHA-256 of their values {}",
-        arguments.out.display(),
-        state.len(),
-        state.fingerprint()
+        "wrote {}: {tensors} tensors, SHA-256 of their values {fingerprint}",
+        out.display()
     ))
+}
+
+fn name_of(library: Library) -> &'static str {
+    match library {
+        Library::Pytorch => "pytorch",
+        Library::Transformers => "transformers",
+        Library::Timm => "timm",
+    }
+}
+
+/// The format by the ending.
+fn is_torch(out: &Path) -> Result<bool, Failure> {
+    let ending = out.extension().and_then(|e| e.to_str()).unwrap_or_default().to_ascii_lowercase();
+    match &*ending {
+        "pth" | "pt" => Ok(true),
+        "safetensors" => Ok(false),
+        other => Err(Failure::config(
+            "--out",
+            format!("{}, which ends in {other:?}", out.display()),
+            "a name that ends in .pth or .safetensors",
+            "choose the format by the ending, or add --for transformers to write a folder",
+        )),
+    }
+}
+
+fn file(out: &Path, torch: bool, state: StateDict, found: &Source) -> Result<(usize, String), Failure> {
+    if torch {
+        checkpoint::write_torch(out, &state)?;
+    } else {
+        checkpoint::write(out, &state, &found.checkpoint.metadata)?;
+    }
+    Ok((state.len(), state.fingerprint()))
+}
+
+/// The architecture, which must be a vision transformer.
+fn vit(found: &Source, library: Library) -> Result<VitConfig, Failure> {
+    match found.checkpoint.metadata.model()? {
+        Some(ModelConfig::Vit(config)) => Ok(config),
+        Some(other) => Err(Failure::config(
+            "--for",
+            format!("{} for {other:?}", name_of(library)),
+            "a vision transformer",
+            "leave --for out: torchvision opens a residual network's file",
+        )),
+        None => Err(nameless(&found.file)),
+    }
 }
 
 /// Nothing is ever written over.
@@ -98,46 +157,4 @@ fn nameless(file: &Path) -> Failure {
         "metadata that names it",
         "import the file with --model first",
     )
-}
-
-/// `X` as `X_orig` and `X_mask`.
-fn with_mask(mut state: StateDict, name: &str, mask: Mask) -> Result<StateDict, Failure> {
-    if let Some(tensor) = state.remove(name) {
-        let values = mask.keep.iter().map(|&keep| if keep { 1.0 } else { 0.0 }).collect();
-        state.insert(format!("{name}_orig"), tensor)?;
-        state.insert(format!("{name}_mask"), HostTensor { shape: mask.shape, values })?;
-    }
-    Ok(state)
-}
-
-/// A set of masks under the names and in the layouts that the model's weights have on disk.
-struct OnDisk<'a> {
-    set: &'a MaskSet,
-}
-
-impl ArchitectureVisitor for OnDisk<'_> {
-    type Output = Result<Vec<(String, Mask)>, Failure>;
-
-    fn visit<A: Architecture>(self, architecture: &A) -> Self::Output {
-        use unlearn::curvature::ParamTree;
-        let mut rng = unlearn::data::Seed(0).rng(unlearn::data::Stream::Init, 0, 0);
-        let device = crate::device::any()?;
-        let model = architecture.build(&[0.5; 3], &[0.25; 3], &device, &mut rng)?;
-        self.set.check(&model)?;
-        // Ones and zeros take the way of the weights: into the model, and out under the names on disk.
-        let mut tree = ParamTree::new();
-        for (path, mask) in self.set.iter() {
-            let values = mask.keep().iter().map(|&keep| if keep { 1.0 } else { 0.0 }).collect();
-            tree.insert_host(path.clone(), mask.shape().to_vec(), values, &device)?;
-        }
-        let masked = StateDict::of(&tree.write_into(&model)?)?;
-        let before = StateDict::of(&model)?;
-        let changed = masked.iter().filter(|(name, tensor)| before.get(name) != Some(*tensor));
-        Ok(changed
-            .map(|(name, tensor)| {
-                let keep = tensor.values.iter().map(|&v| v == 1.0).collect();
-                (name.to_owned(), Mask { shape: tensor.shape.clone(), keep })
-            })
-            .collect())
-    }
 }

@@ -5,15 +5,18 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use unlearn::burn::tensor::Device;
 use unlearn::data::{Seed, Stream};
-use unlearn::models::checkpoint::{self, Checkpoint, Metadata};
+use unlearn::models::checkpoint::{self, Checkpoint};
 use unlearn::models::lora::{CONFIG_FILE, Kept};
 use unlearn::models::{Architecture, ArchitectureVisitor, ModelConfig, StateDict, load_peft};
 use unlearn::prune::MaskSet;
 
 use crate::error::{Exit, Failure};
+use crate::hub;
 use crate::output;
-use crate::run::artefact::{MASK, MODEL, model_file};
+use crate::run::artefact::{MASK, MODEL};
 use crate::run::origin::{MASK_ID, mask_id};
+use crate::run::provenance::Provenance;
+use crate::run::source::{self, Source};
 
 /// Arguments of `unlearn import`.
 #[derive(Debug, Clone, Args)]
@@ -22,7 +25,8 @@ use crate::run::origin::{MASK_ID, mask_id};
 a pruned PyTorch checkpoint holds (X_orig, X_mask) become its mask."
 )]
 pub(crate) struct ImportArgs {
-    /// A PyTorch checkpoint (.pth, .pth.tar), a safetensors file, or a folder that peft wrote.
+    /// A PyTorch checkpoint (.pth, .pth.tar) or safetensors file (names of torchvision, Hugging Face or timm), a folder
+    /// of Hugging Face, a folder that peft wrote, or ORG/NAME[@REVISION] on Hugging Face's hub.
     source: PathBuf,
     /// Folder for the model; it must not exist yet.
     #[arg(long, value_name = "DIR")]
@@ -36,17 +40,20 @@ pub(crate) struct ImportArgs {
     /// Width of its first stage, where it is not the published one.
     #[arg(long, value_name = "CHANNELS", requires = "model")]
     width: Option<usize>,
-    /// The network that adapters from peft are merged into: what `train`, `prune`, `forget` or `import` made, or a
-    /// checkpoint file.
+    /// The network that adapters from peft are merged into: what `train`, `prune`, `forget` or `import` made, a
+    /// checkpoint file or a folder of Hugging Face.
     #[arg(long, value_name = "PATH")]
     base: Option<PathBuf>,
 }
 
+/// ε of timm's layer norms, which no file of its says.
+pub(super) const TIMM_EPSILON: f64 = 1e-6;
+
 /// Reads, checks and writes.
-pub(crate) fn main(arguments: &ImportArgs) -> Result<(), Failure> {
+pub(crate) fn main(arguments: &ImportArgs, quiet: bool) -> Result<(), Failure> {
     super::export::must_be_free(&arguments.out)?;
     let adapters = arguments.source.join(CONFIG_FILE).is_file();
-    let file = match (adapters, &arguments.base) {
+    let path = match (adapters, &arguments.base) {
         (true, Some(base)) => base,
         (true, None) => {
             return Err(Failure::config(
@@ -66,12 +73,18 @@ pub(crate) fn main(arguments: &ImportArgs) -> Result<(), Failure> {
         }
         (false, None) => &arguments.source,
     };
-    let file = model_file(file);
-    let read = checkpoint::read(&file)?;
-    let model = config(arguments, &read.metadata, &file)?;
+    let fetched = hub::resolve(path, quiet)?;
+    let found = source::read(fetched.as_ref().map_or(path, |fetched| &fetched.folder))?;
+    let model = config(arguments, &found)?;
     let adapters = adapters.then_some(arguments.source.as_path());
+    let Source { checkpoint: Checkpoint { state, masks, mut metadata }, file, .. } = found;
+    if let Some(fetched) = &fetched {
+        metadata = Provenance::of(&fetched.folder, Some(&fetched.id))?.write(metadata);
+    }
+    let metadata = metadata.with_model(&model);
+    let read = Checkpoint { state, masks, metadata: metadata.clone() };
     let brought = model.visit(Bring { read, file: &file, adapters })?;
-    let metadata = brought.metadata.with_model(&model).with(MASK_ID, mask_id(brought.mask.as_ref()));
+    let metadata = metadata.with(MASK_ID, mask_id(brought.mask.as_ref()));
     std::fs::create_dir_all(&arguments.out).map_err(|error| Failure::io(&arguments.out, &error))?;
     if let Some(mask) = &brought.mask {
         mask.save(arguments.out.join(MASK))?;
@@ -88,12 +101,16 @@ pub(crate) fn main(arguments: &ImportArgs) -> Result<(), Failure> {
 }
 
 /// The architecture: what the file says, what the command line says, and both must agree.
-fn config(arguments: &ImportArgs, metadata: &Metadata, file: &Path) -> Result<ModelConfig, Failure> {
+fn config(arguments: &ImportArgs, found: &Source) -> Result<ModelConfig, Failure> {
+    let Source { checkpoint: Checkpoint { metadata, .. }, file, timm } = found;
     let given = match (&arguments.model, arguments.classes) {
         (Some(name), Some(classes)) => {
             let preset = ModelConfig::preset(name, classes)?;
-            let model = arguments.width.map_or(preset.clone(), |width| preset.with_width(width));
+            let mut model = arguments.width.map_or(preset.clone(), |width| preset.with_width(width));
             model.validate()?;
+            if let (ModelConfig::Vit(vit), true) = (&mut model, timm) {
+                vit.layer_norm_eps = TIMM_EPSILON;
+            }
             Some(model)
         }
         _ => None,
@@ -121,7 +138,6 @@ fn config(arguments: &ImportArgs, metadata: &Metadata, file: &Path) -> Result<Mo
 struct Brought {
     state: StateDict,
     mask: Option<MaskSet>,
-    metadata: Metadata,
 }
 
 /// Checks a checkpoint against its architecture, and merges adapters.
@@ -163,7 +179,7 @@ impl ArchitectureVisitor for Bring<'_> {
             mask.check(&model)?;
         }
         crate::run::origin::check_mask(&metadata, mask.as_ref(), &place)?;
-        let Some(folder) = self.adapters else { return Ok(Brought { state, mask, metadata }) };
+        let Some(folder) = self.adapters else { return Ok(Brought { state, mask }) };
 
         let adapted = load_peft(model, folder)?;
         let kept: Kept = mask
@@ -177,6 +193,6 @@ impl ArchitectureVisitor for Bring<'_> {
                 merged.remove(name);
             }
         }
-        Ok(Brought { state: merged, mask, metadata })
+        Ok(Brought { state: merged, mask })
     }
 }

@@ -32,7 +32,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Eval(arguments) => eval::main(&arguments, teller()?),
         Command::Data(command) => data::main(&command, cli.output),
         Command::Recipe(command) => recipe::main(&command),
-        Command::Import(arguments) => import::main(&arguments),
+        Command::Import(arguments) => import::main(&arguments, cli.output.quiet),
         Command::Export(arguments) => export::main(&arguments),
         Command::Methods(arguments) => methods::main(&arguments),
         Command::Completions(arguments) => completions::main(&arguments),

@@ -12,9 +12,9 @@ use crate::error::{Exit, Failure, nearest};
 use crate::output;
 use crate::progress::Teller;
 use crate::recipe::{NetworkConfig, PruneAt, PruningConfig, Recipe};
-use crate::run::artefact;
 use crate::run::single::{Job, Single};
 use crate::run::workshop::Workshop;
+use crate::run::{artefact, source};
 
 /// Arguments of `unlearn prune`.
 #[derive(Debug, Clone, Args)]
@@ -100,7 +100,7 @@ impl ArchitectureVisitor for Prune<'_> {
             None => None,
             Some(path) => {
                 let mut trained = artefact::load::<A>(path, world, shop.fresh())?;
-                if let Some(folder) = artefact::model_file(path).parent() {
+                if let Some(folder) = source::file(path).parent() {
                     trained.early = artefact::early::<A>(folder, world, || shop.fresh())?;
                 }
                 Some(trained)

@@ -1,22 +1,27 @@
 //! A trained model with its mask and what is known of it, in memory and on disk.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use unlearn::models::checkpoint::{self, Checkpoint, Metadata};
-use unlearn::models::{Architecture, Classifier, StateDict};
+use unlearn::models::lora::{CONFIG_FILE, WEIGHTS_FILE};
+use unlearn::models::{Adapted, Architecture, Classifier, StateDict};
 use unlearn::prune::MaskSet;
 use unlearn::train::EpochRecord;
 use unlearn::train::commit::Commit;
 
 use super::origin::{MASK_ID, check_mask, check_origin, mask_id};
+use super::provenance::Provenance;
+use super::source::{self, Source};
 use super::world::World;
 use crate::error::{Exit, Failure};
 
 pub(crate) const MODEL: &str = "model.safetensors";
 pub(crate) const MASK: &str = "mask.safetensors";
 pub(crate) const RECORD: &str = "stage.json";
+/// The folder, inside a stage's, of the adapters that were merged into its model.
+pub(crate) const ADAPTER: &str = "adapter";
 const SCHEMA: &str = "unlearn/stage/v1";
 /// Metadata of a model: its stage.
 const STAGE: &str = "unlearn.stage";
@@ -43,6 +48,9 @@ pub(crate) struct Record {
     /// sets can be found from it by trying.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) forget: Option<String>,
+    /// What the weights began as, where that was not drawn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) pretrained: Option<Provenance>,
     /// The seeds that the weights depend on.
     #[serde(default)]
     pub(crate) seeds: BTreeMap<String, u64>,
@@ -83,6 +91,7 @@ impl Record {
             sparsity,
             network_sparsity: None,
             forget: None,
+            pretrained: None,
             seeds: BTreeMap::new(),
             seconds: 0.0,
             steps: 0,
@@ -101,18 +110,23 @@ pub(crate) struct Trained<M> {
     pub(crate) record: Record,
     /// Weights after some epochs, for pruned networks to rewind to.
     pub(crate) early: BTreeMap<u64, M>,
+    /// The model before its adapters were merged, where this process trained them; it is written and not read back.
+    pub(crate) adapted: Option<Adapted<M>>,
 }
 
 impl<M: Classifier> Trained<M> {
     /// The files of a stage folder. `scratch` is a folder for the writers.
     pub(crate) fn files(&self, world: &World, scratch: &Path) -> Result<Vec<(String, Vec<u8>)>, Failure> {
-        let metadata = Metadata::new()
+        let mut metadata = Metadata::new()
             .with_model(&world.recipe.model)
             .with_data_fingerprint(world.train.fingerprint())
             .with_split_id(world.split.id())
             .with(STAGE, &self.record.stage)
             .with(MASK_ID, mask_id(self.mask.as_ref()))
             .with("unlearn.version", env!("CARGO_PKG_VERSION"));
+        if let Some(provenance) = &self.record.pretrained {
+            metadata = provenance.write(metadata);
+        }
         let mut files = vec![(MODEL.to_owned(), model_bytes(&self.model, &metadata, scratch)?)];
         for (epoch, model) in &self.early {
             files.push((early_name(*epoch), model_bytes(model, &metadata, scratch)?));
@@ -121,6 +135,13 @@ impl<M: Classifier> Trained<M> {
             let path = scratch.join(MASK);
             mask.save(&path)?;
             files.push((MASK.to_owned(), take(&path)?));
+        }
+        if let Some(adapted) = &self.adapted {
+            let folder = scratch.join(ADAPTER);
+            adapted.save_peft(&folder, None)?;
+            for name in [CONFIG_FILE, WEIGHTS_FILE] {
+                files.push((format!("{ADAPTER}/{name}"), take(&folder.join(name))?));
+            }
         }
         let record = serde_json::to_vec_pretty(&self.record)
             .map_err(|error| Failure::io(&scratch.join(RECORD), &error.into()))?;
@@ -152,14 +173,14 @@ pub(crate) fn load<A: Architecture>(
     world: &World,
     fresh: A::Model,
 ) -> Result<Trained<A::Model>, Failure> {
-    let file = model_file(path);
+    let file = source::file(path);
     let place = file.display().to_string();
     // A stage's files belong together: a changed or missing one is found before any is used.
     if let Some(stage) = file.parent().filter(|folder| file != path && folder.join("COMMIT.json").exists()) {
         Commit::open(stage)?.verify()?;
     }
-    let Checkpoint { mut state, masks, metadata } =
-        checkpoint::read(&file).map_err(|e| named(e.into(), &place))?;
+    let Source { checkpoint, file, .. } = source::read(path).map_err(|e| named(e, &place))?;
+    let Checkpoint { mut state, masks, metadata } = checkpoint;
     check_origin(&metadata, world, &place)?;
     state.complete_from(&StateDict::of(&fresh)?, "normalize.");
     let in_file = masks.for_module(&fresh).map_err(|e| named(e.into(), &place))?;
@@ -183,14 +204,15 @@ pub(crate) fn load<A: Architecture>(
     }
     check_mask(&metadata, mask.as_ref(), &place)?;
     let sparsity = mask.as_ref().map_or(0.0, MaskSet::sparsity);
-    let record = match folder.join(RECORD) {
+    let mut record = match folder.join(RECORD) {
         beside if in_stage && beside.exists() => read_record(&beside)?,
         _ => match metadata.get(STAGE) {
             Some(stage) if stage != super::ORIGINAL => Record::new(stage, Influence::Unknown, sparsity),
             _ => Record::new(super::ORIGINAL, Influence::Yes, sparsity),
         },
     };
-    Ok(Trained { model, mask, record, early: BTreeMap::new() })
+    record.pretrained = record.pretrained.or_else(|| Provenance::read(&metadata));
+    Ok(Trained { model, mask, record, early: BTreeMap::new(), adapted: None })
 }
 
 /// The early weights beside a stage's model.
@@ -207,15 +229,6 @@ pub(crate) fn early<A: Architecture>(
         }
     }
     Ok(early)
-}
-
-/// `DIR` stands for the model in it: of a stage, or of the single stage that `train`, `prune` and
-/// `forget` make.
-pub(crate) fn model_file(path: &Path) -> PathBuf {
-    [path.join(MODEL), path.join("model").join(MODEL)]
-        .into_iter()
-        .find(|p| p.exists())
-        .unwrap_or(path.to_owned())
 }
 
 fn read_record(path: &Path) -> Result<Record, Failure> {

@@ -5,7 +5,7 @@
 //!   LOCK  config.json            held while a process works here · what the run is
 //!   recipe.toml                  the resolved recipe, for people
 //!   base/                        COMMIT.json  model.safetensors  stage.json  [rewind-K.safetensors]
-//!   NETWORK/METHOD/              COMMIT.json  model.safetensors  [mask.safetensors]  stage.json
+//!   NETWORK/METHOD/              COMMIT.json  model.safetensors  [mask.safetensors]  [adapter/]  stage.json
 //!   NETWORK/METHOD.evaluation/   COMMIT.json  evaluation.json
 //!   work/…                       checkpoints of the stage under way
 //!   results.json  results.csv  results.md

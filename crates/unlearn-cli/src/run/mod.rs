@@ -5,8 +5,10 @@ pub(crate) mod artefact;
 pub(crate) mod folder;
 pub(crate) mod origin;
 pub(crate) mod pretrained;
+pub(crate) mod provenance;
 pub(crate) mod report;
 pub(crate) mod single;
+pub(crate) mod source;
 pub(crate) mod workshop;
 pub(crate) mod world;
 
@@ -82,7 +84,7 @@ pub(crate) fn identity(world: &World) -> Result<serde_json::Value, Failure> {
         "device": world.device_name,
     });
     if let Some(pretrained) = &world.pretrained {
-        identity["pretrained"] = pretrained.state.fingerprint().into();
+        identity["pretrained"] = pretrained.folder.state.fingerprint().into();
     }
     Ok(identity)
 }

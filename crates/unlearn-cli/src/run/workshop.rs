@@ -16,6 +16,7 @@ use unlearn::train::{CrossEntropy, FitConfig, fit_in};
 
 use super::artefact::{Influence, Record, Trained};
 use super::iterative_config;
+use super::provenance::Provenance;
 use super::world::{WORKERS, World};
 use crate::error::{Exit, Failure};
 use crate::recipe::{MethodConfig, PruningConfig, ScoreKind};
@@ -34,7 +35,7 @@ impl<'a, A: Architecture> Workshop<'a, A> {
         let mut blank =
             architecture.build(&normalization.mean, &normalization.std, &world.device, &mut rng)?;
         if let Some(pretrained) = &world.pretrained {
-            blank = pretrained.clone().load_into(blank)?;
+            blank = pretrained.folder.clone().load_into(blank)?;
         }
         Ok(Self { world, blank })
     }
@@ -51,8 +52,9 @@ impl<'a, A: Architecture> Workshop<'a, A> {
         let fit = self.fit(&work.join("fit"), self.fresh(), &MaskSet::new(), &config, "original")?;
         let mut record = Record::new(super::ORIGINAL, Influence::Yes, 0.0);
         record.seeds = self.seeds(["data", "split", "init", "training"]);
+        record.pretrained = self.provenance();
         (record.seconds, record.steps, record.history) = (fit.seconds, fit.steps, fit.history);
-        Ok(Trained { model: fit.model, mask: None, record, early: fit.snapshots })
+        Ok(Trained { model: fit.model, mask: None, record, early: fit.snapshots, adapted: None })
     }
 
     /// Prunes and trains what is left, in rounds. `trained` is the dense model with the early
@@ -91,6 +93,8 @@ impl<'a, A: Architecture> Workshop<'a, A> {
         let rounds = iterative_from(&start, &run, &config, &mut observer)?;
         let mut record = Record::new(super::ORIGINAL, Influence::Yes, 0.0);
         record.seeds = self.seeds(["data", "split", "init", "training"]);
+        record.pretrained =
+            trained.map_or_else(|| self.provenance(), |trained| trained.record.pretrained.clone());
         if let Some(trained) = trained {
             record.seeds.extend(trained.record.seeds.clone());
             record.reference.clone_from(&trained.record.reference);
@@ -105,7 +109,8 @@ impl<'a, A: Architecture> Workshop<'a, A> {
         }
         let Some(last) = rounds.into_iter().next_back() else { return Err(no_rounds()) };
         record.sparsity = last.mask.sparsity();
-        Ok(Trained { model: last.model, mask: Some(last.mask), record, early: BTreeMap::new() })
+        let mask = Some(last.mask);
+        Ok(Trained { model: last.model, mask, record, early: BTreeMap::new(), adapted: None })
     }
 
     /// Finds what is wrong with a pruning before anything is trained for it.
@@ -162,6 +167,8 @@ impl<'a, A: Architecture> Workshop<'a, A> {
         let before = original.mask.as_ref().map_or(0.0, MaskSet::sparsity);
         record.network_sparsity = (before.to_bits() != sparsity.to_bits()).then_some(before);
         record.reference.clone_from(&original.record.reference);
+        record.pretrained =
+            if method.name == RETRAIN { self.provenance() } else { original.record.pretrained.clone() };
         if method.name != RETRAIN {
             // Retrain has weights of its own; the others go on from the original's.
             let theirs = original.record.seeds.clone();
@@ -176,7 +183,13 @@ impl<'a, A: Architecture> Workshop<'a, A> {
         if algorithm.is_reference() {
             record.reference.push(method.name.clone());
         }
-        Ok(Trained { model: outcome.model, mask: outcome.mask, record, early: BTreeMap::new() })
+        Ok(Trained {
+            model: outcome.model,
+            mask: outcome.mask,
+            record,
+            early: BTreeMap::new(),
+            adapted: outcome.adapted,
+        })
     }
 
     /// What is known beforehand of the pruned network that [`prune`](Self::prune) makes.
@@ -217,6 +230,11 @@ impl<'a, A: Architecture> Workshop<'a, A> {
             .filter(|(name, _)| names.contains(name))
             .map(|(n, seed)| (n.to_owned(), seed.0))
             .collect()
+    }
+
+    /// What new models begin as, where that is not drawn.
+    fn provenance(&self) -> Option<Provenance> {
+        self.world.pretrained.as_ref().map(|pretrained| pretrained.provenance.clone())
     }
 
     fn fit_config(&self) -> FitConfig {

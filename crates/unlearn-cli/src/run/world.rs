@@ -9,9 +9,8 @@ use unlearn::data::source::synthetic::CLASSES;
 use unlearn::data::source::synthetic::Synthetic;
 use unlearn::data::source::{self, SourceKind, TrainTest};
 use unlearn::data::{Dataset, ForgetSpec, Loader, Normalization, Partition, Split, SplitRule};
-use unlearn::models::vit::HuggingFaceVit;
 
-use super::pretrained;
+use super::pretrained::{self, Pretrained};
 use crate::args::RecipeArgs;
 use crate::device;
 use crate::error::Failure;
@@ -34,13 +33,13 @@ pub(crate) struct World {
     pub(crate) split: Split,
     pub(crate) partition: Partition,
     /// What the model is before its first step, where that is not drawn.
-    pub(crate) pretrained: Option<HuggingFaceVit>,
+    pub(crate) pretrained: Option<Pretrained>,
     pub(crate) teller: Teller,
 }
 
 impl World {
     /// Opens device and data, in this order, so that the cheap checks come first.
-    pub(crate) fn open(recipe: Recipe, device_name: &str, teller: Teller) -> Result<Self, Failure> {
+    pub(crate) fn open(mut recipe: Recipe, device_name: &str, teller: Teller) -> Result<Self, Failure> {
         let device = device::open(device_name)?;
         let TrainTest { train, test } = pictures(&recipe.data, &recipe.seeds)?;
         let classes = recipe.model.classes();
@@ -52,7 +51,7 @@ impl World {
                 "give the model as many classes as the data have",
             ));
         }
-        let pretrained = pretrained::open(&recipe)?;
+        let pretrained = pretrained::open(&mut recipe, teller.is_quiet())?;
         let shown = |set| shown(&recipe, pretrained.as_ref(), set);
         let (train, test) = (shown(train)?, shown(test)?);
         let split = Split::new(&train, split_rule(recipe.split, &recipe.seeds)?)?;
@@ -81,9 +80,11 @@ impl World {
 }
 
 /// The pictures as the model is to get them: weights from elsewhere know the constants that they were trained with.
-fn shown(recipe: &Recipe, pretrained: Option<&HuggingFaceVit>, mut set: Dataset) -> Result<Dataset, Failure> {
+fn shown(recipe: &Recipe, pretrained: Option<&Pretrained>, mut set: Dataset) -> Result<Dataset, Failure> {
     let constants = match (pretrained, recipe.data.normalization) {
-        (Some(folder), _) => Some(Normalization { mean: folder.mean.clone(), std: folder.std.clone() }),
+        (Some(Pretrained { folder, .. }), _) => {
+            Some(Normalization { mean: folder.mean.clone(), std: folder.std.clone() })
+        }
         (None, NormalizationKind::Data) => None,
         (None, NormalizationKind::Half) => Some(Normalization::half(set.shape().channels)),
         (None, NormalizationKind::Imagenet) => Some(Normalization::imagenet()),
@@ -97,7 +98,7 @@ fn shown(recipe: &Recipe, pretrained: Option<&HuggingFaceVit>, mut set: Dataset)
     }
 }
 
-/// `--data DIR` and `--pretrained DIR` in place of the recipe's folders.
+/// `--data DIR` and `--pretrained SOURCE` in place of the recipe's folders.
 pub(crate) fn with_folders(mut recipe: Recipe, arguments: &RecipeArgs) -> Result<Recipe, Failure> {
     if let Some(folder) = &arguments.pretrained {
         in_text("--pretrained", folder)?;

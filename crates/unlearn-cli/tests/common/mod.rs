@@ -149,6 +149,11 @@ impl Tool {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_unlearn"));
         command.args(arguments).current_dir(self.root()).env_remove("RUST_LOG");
+        // No test asks the net, whatever a wrong path looks like.
+        command
+            .env("HF_HUB_OFFLINE", "1")
+            .env("HF_HOME", self.root().join("hub-home"))
+            .env_remove("HF_TOKEN");
         command
     }
 

@@ -38,6 +38,11 @@ const FUSED: &str = "attn.qkv.";
 const PARTS: [&str; 3] =
     ["attention.attention.query.", "attention.attention.key.", "attention.attention.value."];
 
+/// Whether a state is one of timm's vision transformers, by a name that only they have.
+pub fn has_timm_names(state: &StateDict) -> bool {
+    state.get("patch_embed.proj.weight").is_some()
+}
+
 /// A state under timm's names, as `timm.create_model("vit_…").state_dict()` gives it, under ours. Names that timm's
 /// vision transformers do not have stay as they are, so that loading can name them.
 ///

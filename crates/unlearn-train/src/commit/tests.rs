@@ -151,3 +151,44 @@ fn files_and_folders_have_the_rights_of_any_other() {
         assert_eq!(mode(&parent.path().join(name)), mode(&file), "{name}");
     }
 }
+
+#[test]
+fn files_may_lie_in_folders_inside() {
+    let parent = tempfile::tempdir().unwrap();
+    let make = |content: &[u8]| {
+        let mut pending = Pending::new(parent.path()).unwrap();
+        pending.write("a.bin", content).unwrap();
+        pending.write("inner/deep/b.bin", content).unwrap();
+        pending.write("inner/c.bin", content).unwrap();
+        pending.commit("whole")
+    };
+    let commit = make(b"1").unwrap();
+    assert_eq!(commit.read("inner/deep/b.bin").unwrap(), b"1");
+    // Another one takes its place, folders and all.
+    let commit = make(b"22").unwrap();
+    assert_eq!(Commit::open(commit.path()).unwrap().read("inner/c.bin").unwrap(), b"22");
+    // But not that of what no commit wrote, however deep.
+    for foreign in ["inner/deep/mine", "inner/other/mine"] {
+        let path = commit.path().join(foreign);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, b"x").unwrap();
+        assert!(matches!(make(b"333"), Err(TrainError::RunDirectory { .. })), "{foreign}");
+        assert_eq!(fs::read(&path).unwrap(), b"x");
+        fs::remove_file(&path).unwrap();
+    }
+    fs::remove_dir(commit.path().join("inner/other")).unwrap();
+    fs::write(commit.path().join("inner/c.bin"), b"23").unwrap();
+    assert!(Commit::open(commit.path()).unwrap().verify().is_err());
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_no_manifest() {
+    let digest = r#"{"length": 0, "sha256": ""}"#;
+    for name in ["../a", "a/../../b", "/a", "a//b", "a/", "", ".", "./a"] {
+        let parent = tempfile::tempdir().unwrap();
+        let text = format!(r#"{{"format": 1, "files": {{"{name}": {digest}}}}}"#);
+        fs::write(parent.path().join(COMMIT), text).unwrap();
+        let error = Commit::open(parent.path()).unwrap_err();
+        assert!(error.to_string().contains("the file name"), "{name}: {error}");
+    }
+}

@@ -7,8 +7,8 @@ use std::time::Duration;
 use unlearn::data::source::archive::{self, Member};
 use unlearn::data::source::{TrainTest, cifar10};
 
-use super::download::Download;
 use super::info::Facts;
+use crate::download::Download;
 use crate::error::{Exit, Failure};
 use crate::output;
 

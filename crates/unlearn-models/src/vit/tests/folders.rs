@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::checkpoint::{self, CheckpointError, Metadata};
-use crate::vit::{HuggingFaceVit, from_timm, to_timm};
+use crate::vit::{HuggingFaceVit, from_timm, has_timm_names, to_timm};
 
 /// A folder with a network of our own, and the network.
 fn folder() -> (TempDir, Vit) {
@@ -235,6 +235,7 @@ fn timms_names_go_both_ways() {
         let whole = state.get(&format!("vit.encoder.layer.1.attention.attention.{name}.weight")).unwrap();
         assert_eq!(fused.values[part * 144..(part + 1) * 144], whole.values[..]);
     }
+    assert!(has_timm_names(&timm) && !has_timm_names(&state));
     assert_eq!(from_timm(&timm).unwrap(), state);
     // What is not timm's stays, and loading says so.
     let mut strange = timm.clone();

@@ -16,7 +16,7 @@ const MEMBERS: [Member<'static>; 2] = [
 ];
 
 fn hash(bytes: &[u8]) -> String {
-    super::super::download::hex(&Sha256::digest(bytes))
+    crate::download::hex(&Sha256::digest(bytes))
 }
 
 /// An address that serves `content` to everybody.

@@ -1,13 +1,13 @@
 //! A web server that misbehaves as it is told, one answer a connection.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{BufRead as _, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 /// What a connection gets. After the last one every connection is served as it should be.
-pub(super) enum Answer {
+pub(crate) enum Answer {
     /// The right head, then so many bytes of what was asked for.
     Cut(usize),
     /// The whole file, whatever range was asked for.
@@ -32,13 +32,20 @@ pub(super) enum Answer {
     Redirect,
 }
 
-pub(super) struct Server {
+pub(crate) struct Server {
     address: std::net::SocketAddr,
     requests: Arc<Mutex<Vec<String>>>,
 }
 
 impl Server {
-    pub(super) fn start(content: Vec<u8>, answers: Vec<Answer>) -> Self {
+    /// One file, whatever is asked for.
+    pub(crate) fn start(content: Vec<u8>, answers: Vec<Answer>) -> Self {
+        Self::serving(BTreeMap::from([(String::new(), content)]), answers)
+    }
+
+    /// Files by their addresses, without the server's; under an empty one lies what is found everywhere else. Other
+    /// addresses are not found.
+    pub(crate) fn serving(files: BTreeMap<String, Vec<u8>>, answers: Vec<Answer>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let requests = Arc::new(Mutex::new(Vec::new()));
@@ -46,25 +53,36 @@ impl Server {
         // It ends with the test process.
         std::thread::spawn(move || {
             let mut answers = VecDeque::from(answers);
-            let content = Arc::new(content);
+            let files = Arc::new(files);
             for stream in listener.incoming() {
                 let mut stream = stream.unwrap();
                 let Some(request) = read_head(&stream) else { continue };
                 seen.lock().unwrap().push(request.clone());
-                let (answer, content) = (answers.pop_front(), Arc::clone(&content));
+                let (answer, files) = (answers.pop_front(), Arc::clone(&files));
                 // A client that hangs up early is the point of many tests.
-                std::thread::spawn(move || drop(serve(&mut stream, &request, answer, &content)));
+                std::thread::spawn(move || {
+                    let asked = request.split(' ').nth(1).unwrap_or_default();
+                    let (answer, content) = match files.get(asked).or_else(|| files.get("")) {
+                        Some(content) => (answer, content.as_slice()),
+                        None => (Some(Answer::Head("404 Not Found", "content-length: 0\r\n")), &[][..]),
+                    };
+                    drop(serve(&mut stream, &request, answer, content));
+                });
             }
         });
         Self { address, requests }
     }
 
-    pub(super) fn url(&self) -> String {
-        format!("http://{}/set.tar.gz", self.address)
+    pub(crate) fn url(&self) -> String {
+        format!("{}/set.tar.gz", self.endpoint())
+    }
+
+    pub(crate) fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
     }
 
     /// The heads of all requests so far.
-    pub(super) fn requests(&self) -> Vec<String> {
+    pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
 }

@@ -1,10 +1,13 @@
-mod server;
+pub(crate) mod server;
 
 use std::fs;
+use std::path::PathBuf;
 
 use tempfile::TempDir;
 
 use self::server::{Answer, Server};
+use sha2::{Digest, Sha256};
+
 use super::*;
 
 /// What is fetched: long enough to be cut in many places.

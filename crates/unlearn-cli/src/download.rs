@@ -1,36 +1,46 @@
-//! One file from the net whose length and SHA-256 are known: continued after a break, never longer
+//! One file from the net whose length, and SHA-256 as a rule, are known: continued after a break, never longer
 //! than it may be, and under its name only when it is the right one.
 
+mod part;
+
 use std::fmt::Write as _;
-use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use sha2::{Digest, Sha256};
+use ureq::config::RedirectAuthHeaders;
 use ureq::http::{Response, StatusCode, header};
 use ureq::{Agent, Body};
 
+use self::part::Part;
+pub(crate) use self::part::sha256;
 use crate::error::{Exit, Failure};
 
 /// A file that is wanted.
 #[derive(Debug, Clone)]
-pub(super) struct Download<'a> {
+pub(crate) struct Download<'a> {
     /// Where it lies. Over https it stays https, whatever the server redirects to.
-    pub(super) url: &'a str,
+    pub(crate) url: &'a str,
     /// Its exact length; what the server says is only compared with it.
-    pub(super) bytes: u64,
-    /// Its SHA-256 in lower-case hexadecimal.
-    pub(super) sha256: &'a str,
+    pub(crate) bytes: u64,
+    /// Its SHA-256 in lower-case hexadecimal; without it any content of this length is believed.
+    pub(crate) sha256: Option<&'a str>,
+    /// What the server is asked with; never sent on to another one.
+    pub(crate) token: Option<&'a str>,
+    /// What the user names another address with: `--url`.
+    pub(crate) setting: &'static str,
+    /// What to do when the server wants to know who asks.
+    pub(crate) denied: Option<&'static str>,
     /// A try ends when no byte arrives for so long.
-    pub(super) stall: Duration,
+    pub(crate) stall: Duration,
     /// How often a break is taken up again.
-    pub(super) tries: u32,
+    pub(crate) tries: u32,
     /// Rest between tries.
-    pub(super) pause: Duration,
+    pub(crate) pause: Duration,
     /// No progress bar.
-    pub(super) quiet: bool,
+    pub(crate) quiet: bool,
 }
 
 /// Why a try ended without the whole file.
@@ -49,14 +59,25 @@ impl From<Failure> for Break {
 
 impl<'a> Download<'a> {
     /// With a time-out of 30 s and three tries.
-    pub(super) fn new(url: &'a str, bytes: u64, sha256: &'a str) -> Self {
+    pub(crate) fn new(url: &'a str, bytes: u64, sha256: &'a str) -> Self {
         let (stall, pause) = (Duration::from_secs(30), Duration::from_secs(1));
-        Self { url, bytes, sha256, stall, tries: 3, pause, quiet: false }
+        Self {
+            url,
+            bytes,
+            sha256: Some(sha256),
+            token: None,
+            setting: "--url",
+            denied: None,
+            stall,
+            tries: 3,
+            pause,
+            quiet: false,
+        }
     }
 
     /// Downloads to `file`. What has arrived lies in `file.part` until it is whole and its hash is
     /// right; a later call goes on from there.
-    pub(super) fn to(&self, file: &Path) -> Result<(), Failure> {
+    pub(crate) fn to(&self, file: &Path) -> Result<(), Failure> {
         if file.symlink_metadata().is_ok() {
             return self.check_existing(file);
         }
@@ -93,8 +114,9 @@ impl<'a> Download<'a> {
         if have < self.bytes {
             self.receive(part, have, bar)?;
         }
+        let Some(sha256) = self.sha256 else { return Ok(()) };
         let got = part.sha256()?;
-        if got == self.sha256 {
+        if got == sha256 {
             return Ok(());
         }
         part.clear()?;
@@ -108,14 +130,20 @@ impl<'a> Download<'a> {
             Exit::Data,
             self.url,
             format!("a file with SHA-256 {got}"),
-            self.sha256,
-            "this address serves another file: leave --url away or name a true mirror. Nothing was kept",
+            sha256,
+            format!(
+                "this address serves another file: leave {} away or name a true mirror. Nothing was kept",
+                self.setting
+            ),
         ))))
     }
 
     /// Appends what is missing after `have` bytes.
     fn receive(&self, part: &mut Part, have: u64, bar: &ProgressBar) -> Result<(), Break> {
         let mut request = agent(self.url, self.stall).get(self.url);
+        if let Some(token) = self.token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
         if have > 0 {
             request = request.header(header::RANGE, format!("bytes={have}-"));
         }
@@ -183,6 +211,13 @@ impl<'a> Download<'a> {
             StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_MANY_REQUESTS => {
                 Err(Break::Again(format!("the server answered {status}")))
             }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+                let failure = self.failed(format!("the answer {status}"));
+                Err(match self.denied {
+                    Some(mend) => with_mend(failure, mend).into(),
+                    None => failure.into(),
+                })
+            }
             _ if status.is_server_error() => Err(Break::Again(format!("the server answered {status}"))),
             _ => Err(self.failed(format!("the answer {status}")).into()),
         }
@@ -194,11 +229,12 @@ impl<'a> Download<'a> {
         match error {
             Error::RequireHttpsOnly(_) => {
                 let failure = self.failed("a redirect away from https");
-                with_mend(failure, "name an address that stays on https with --url").into()
+                with_mend(failure, format!("name an address that stays on https with {}", self.setting))
+                    .into()
             }
             Error::BadUri(_) | Error::Http(_) => {
                 let failure = self.failed("an address that is none");
-                with_mend(failure, "name an http or https address with --url").into()
+                with_mend(failure, format!("name an http or https address with {}", self.setting)).into()
             }
             Error::TooManyRedirects | Error::RedirectFailed => self.failed("redirects without end").into(),
             Error::Timeout(_) => Break::Again(self.stalled()),
@@ -228,22 +264,30 @@ impl<'a> Download<'a> {
             self.url,
             got,
             format!("the file of {} bytes", self.bytes),
-            "name a mirror that has it with --url",
+            format!("name a mirror that has it with {}", self.setting),
         )
     }
 
     fn check_existing(&self, file: &Path) -> Result<(), Failure> {
-        let mut handle = File::open(file).map_err(|e| Failure::io(file, &e))?;
-        let got = sha256(&mut handle, self.bytes).map_err(|e| Failure::io(file, &e))?;
-        if got == self.sha256 {
+        let io = |e| Failure::io(file, &e);
+        let mut handle = File::open(file).map_err(io)?;
+        let length = handle.metadata().map_err(io)?.len();
+        let (got, expected) = match self.sha256 {
+            Some(expected) => (
+                format!("SHA-256 {}", sha256(&mut handle, self.bytes).map_err(io)?),
+                format!("SHA-256 {expected}"),
+            ),
+            None => (format!("{length} bytes"), format!("{} bytes", self.bytes)),
+        };
+        if got == expected {
             return Ok(());
         }
         Err(Failure::new(
             "E_CHECKSUM",
             Exit::Data,
             file.display().to_string(),
-            format!("SHA-256 {got}"),
-            self.sha256,
+            got,
+            expected,
             "delete the file and run the command again",
         ))
     }
@@ -257,84 +301,14 @@ impl<'a> Download<'a> {
     }
 }
 
-/// The file that grows. It is locked, so that two downloads never write into one another.
-struct Part {
-    path: PathBuf,
-    file: File,
-}
-
-impl Part {
-    fn open(whole: &Path) -> Result<Self, Failure> {
-        let mut name = whole.as_os_str().to_owned();
-        name.push(".part");
-        let path = PathBuf::from(name);
-        // Not `append`: that cannot be truncated on every system.
-        let file = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(|e| Failure::io(&path, &e))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Self { path, file }),
-            Err(TryLockError::WouldBlock) => Err(Failure::new(
-                "E_LOCKED",
-                Exit::Environment,
-                path.display().to_string(),
-                "a file that another download is writing",
-                "a file of our own",
-                "wait for the other download, or choose another folder with --out",
-            )),
-            Err(TryLockError::Error(e)) => Err(Failure::io(&path, &e)),
-        }
-    }
-
-    fn io(&self, error: &io::Error) -> Failure {
-        Failure::io(&self.path, error)
-    }
-
-    fn len(&self) -> Result<u64, Failure> {
-        Ok(self.file.metadata().map_err(|e| self.io(&e))?.len())
-    }
-
-    fn clear(&self) -> Result<(), Failure> {
-        self.file.set_len(0).map_err(|e| self.io(&e))
-    }
-
-    fn append(&mut self, bytes: &[u8]) -> Result<(), Failure> {
-        let written = self.file.seek(SeekFrom::End(0)).and_then(|_| self.file.write_all(bytes));
-        written.map_err(|e| self.io(&e))
-    }
-
-    fn sha256(&mut self) -> Result<String, Failure> {
-        let hashed = self.file.seek(SeekFrom::Start(0)).and_then(|_| sha256(&mut self.file, u64::MAX));
-        hashed.map_err(|e| self.io(&e))
-    }
-
-    fn remove(&self) -> Result<(), Failure> {
-        std::fs::remove_file(&self.path).map_err(|e| self.io(&e))
-    }
-
-    /// On disk first, then under its name.
-    fn become_whole(self, name: &Path) -> Result<(), Failure> {
-        self.file.sync_all().map_err(|e| self.io(&e))?;
-        std::fs::rename(&self.path, name).map_err(|e| Failure::io(name, &e))?;
-        #[cfg(unix)]
-        if let Some(folder) = name.parent() {
-            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-            File::open(folder).and_then(|f| f.sync_all()).map_err(|e| Failure::io(folder, &e))?;
-        }
-        Ok(())
-    }
-}
-
-fn with_mend(failure: Failure, mend: &str) -> Failure {
-    Failure { mend: mend.to_owned(), ..failure }
+fn with_mend(failure: Failure, mend: impl Into<String>) -> Failure {
+    Failure { mend: mend.into(), ..failure }
 }
 
 fn agent(url: &str, stall: Duration) -> Agent {
     Agent::config_builder()
+        // A repository that was renamed is elsewhere on the same server; its files may lie on another.
+        .redirect_auth_headers(RedirectAuthHeaders::SameHost)
         .https_only(url.starts_with("https:"))
         .http_status_as_error(false)
         // The file itself, not a compressed form of it: ranges and lengths are of the file.
@@ -359,22 +333,8 @@ fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
     Some((start.trim().parse().ok()?, total))
 }
 
-/// Hash of what is left of `file`, of at most `cap` bytes and one.
-fn sha256(file: &mut File, cap: u64) -> io::Result<String> {
-    let mut hash = Sha256::new();
-    let mut file = file.take(cap.saturating_add(1));
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            read => hash.update(&buffer[..read]),
-        }
-    }
-    Ok(hex(&hash.finalize()))
-}
-
 /// Lower-case hexadecimal.
-pub(super) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut out, byte| {
         // Writing to a string cannot fail.
         let _ = write!(out, "{byte:02x}");
@@ -387,4 +347,4 @@ fn short(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

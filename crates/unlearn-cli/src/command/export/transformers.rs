@@ -1,0 +1,40 @@
+//! Folders of Hugging Face.
+
+use std::path::Path;
+
+use unlearn::data::{Seed, Stream};
+use unlearn::models::vit::HuggingFaceVit;
+use unlearn::models::{StateDict, VitConfig};
+
+use crate::error::Failure;
+
+/// What the pictures are scaled by where the network does not say: Hugging Face's own default for these models.
+const HALF: f32 = 0.5;
+
+/// Writes the folder, whole or not at all; gives the number of its tensors and the fingerprint of their values.
+pub(super) fn write(out: &Path, config: VitConfig, state: StateDict) -> Result<(usize, String), Failure> {
+    let patches = state.get("vit.embeddings.patch_embeddings.projection.weight");
+    let channels = patches.and_then(|weight| weight.shape.get(1).copied()).unwrap_or(3);
+    let mut rng = Seed(0).rng(Stream::Init, 0, 0);
+    let half = vec![HALF; channels];
+    let fresh = config.init(&half, &half, &crate::device::any()?, &mut rng)?;
+    let mut whole = state;
+    whole.complete_from(&StateDict::of(&fresh)?, "normalize.");
+    let (tensors, fingerprint) = (whole.len(), whole.fingerprint());
+    let model = whole.load_into(fresh)?;
+
+    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let io = |error| Failure::io(out, &error);
+    std::fs::create_dir_all(parent).map_err(io)?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".unlearn-tmp-");
+    // The rights that the umask leaves, as any other folder has, and not those of a private scratch folder.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
+    let aside = builder.tempdir_in(parent).map_err(io)?;
+    HuggingFaceVit::write(aside.path(), &model, &config)?;
+    std::fs::rename(aside.path(), out).map_err(io)?;
+    // Nothing is left under the temporary name to be removed.
+    let _ = aside.keep();
+    Ok((tensors, fingerprint))
+}

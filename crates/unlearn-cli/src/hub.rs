@@ -1,0 +1,178 @@
+//! Models of Hugging Face's hub: `ORG/NAME` or `ORG/NAME@REVISION` becomes a folder in the cache.
+//!
+//! ```text
+//! ORG/NAME@REVISION ─► Id ─► what the hub says of it: commit, files, lengths, SHA-256
+//!                              ─► CACHE/models--ORG--NAME/snapshots/COMMIT/{config.json, model.safetensors}
+//! ```
+//!
+//! Names, addresses, cache and token are those of the `hf-hub` crate (`HF_ENDPOINT`, `HF_HOME`), so that what Python
+//! has fetched is found and the other way round. The files come through [`Download`], because the last version of that
+//! crate without an asynchronous runtime asks for compressed ranges, which servers of large files do not give.
+
+mod id;
+mod info;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hf_hub::api::sync::{Api, ApiBuilder};
+use hf_hub::{Cache, Repo, RepoType};
+
+pub(crate) use self::id::Id;
+use self::info::{CONFIG, Info, WEIGHTS};
+use crate::download::Download;
+use crate::error::{Exit, Failure};
+
+const GATED: &str =
+    "accept the model's terms on its page, and set HF_TOKEN to a token of yours that may read it";
+
+/// A model that is in the cache.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Fetched {
+    /// The folder with its files.
+    pub(crate) folder: PathBuf,
+    /// The model, and the commit that the files are of.
+    pub(crate) id: Id,
+}
+
+/// What `path` means: a folder that is there is itself, and what looks like a model of the hub and is no folder is
+/// fetched. `None` stands for everything else.
+pub(crate) fn resolve(path: &Path, quiet: bool) -> Result<Option<Fetched>, Failure> {
+    if path.symlink_metadata().is_ok() {
+        return Ok(None);
+    }
+    let Some(id) = path.to_str().and_then(Id::parse) else { return Ok(None) };
+    Hub::from_env(quiet)?.fetch(&id).map(Some)
+}
+
+/// Where models are asked for and where they are kept.
+struct Hub {
+    api: Api,
+    cache: Cache,
+    token: Option<String>,
+    /// Only the cache is looked at.
+    offline: bool,
+    stall: Duration,
+    pause: Duration,
+    quiet: bool,
+}
+
+impl Hub {
+    /// As the environment says: `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN`.
+    fn from_env(quiet: bool) -> Result<Self, Failure> {
+        let text = |name: &str| std::env::var(name).ok().filter(|value| !value.trim().is_empty());
+        if text("HF_HOME").is_none() && std::env::home_dir().is_none() {
+            return Err(Failure::config(
+                "HF_HOME",
+                "absent, and there is no home folder",
+                "a folder for what comes from the hub",
+                "set HF_HOME to one",
+            ));
+        }
+        let offline = text("HF_HUB_OFFLINE")
+            .is_some_and(|value| ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str()));
+        let cache = Cache::from_env();
+        let token = text("HF_TOKEN").or_else(|| cache.token());
+        Self::new(text("HF_ENDPOINT"), cache, token, offline, quiet)
+    }
+
+    fn new(
+        endpoint: Option<String>,
+        cache: Cache,
+        token: Option<String>,
+        offline: bool,
+        quiet: bool,
+    ) -> Result<Self, Failure> {
+        let mut builder = ApiBuilder::from_cache(cache.clone()).with_progress(false);
+        if let Some(endpoint) = endpoint {
+            let endpoint = endpoint.trim().trim_end_matches('/').to_owned();
+            if !endpoint.starts_with("https://") && !endpoint.starts_with("http://") {
+                return Err(Failure::config(
+                    "HF_ENDPOINT",
+                    endpoint,
+                    "an address that begins with https:// or http://",
+                    "correct it, or leave it out for the official one",
+                ));
+            }
+            builder = builder.with_endpoint(endpoint);
+        }
+        let api = builder.with_token(token.clone()).build().map_err(|error| {
+            Failure::new(
+                "E_DOWNLOAD",
+                Exit::Environment,
+                "hub",
+                error.to_string(),
+                "a client for it",
+                "check HF_ENDPOINT and HF_HOME",
+            )
+        })?;
+        let (stall, pause) = (Duration::from_secs(30), Duration::from_secs(1));
+        Ok(Self { api, cache, token, offline, stall, pause, quiet })
+    }
+
+    /// The model in the cache, fetched as far as it is not there yet.
+    fn fetch(&self, id: &Id) -> Result<Fetched, Failure> {
+        let repo =
+            |revision: &str| Repo::with_revision(id.name.clone(), RepoType::Model, revision.to_owned());
+        let cached = self.cache.repo(repo(&id.revision));
+        if self.offline {
+            return self.cached(id);
+        }
+        let info = Info::ask(self, id, &self.api.repo(repo(&id.revision)))?;
+        let folder = cached.pointer_path(&info.commit);
+        let at_commit = self.api.repo(repo(&info.commit));
+        let io = |path: &Path| {
+            let path = path.to_owned();
+            move |error| Failure::io(&path, &error)
+        };
+        std::fs::create_dir_all(&folder).map_err(io(&folder))?;
+        for file in info.wanted(id)? {
+            let url = at_commit.url(&file.name);
+            let download = Download {
+                bytes: file.bytes,
+                sha256: file.sha256.as_deref(),
+                token: self.token.as_deref(),
+                setting: "HF_ENDPOINT",
+                denied: Some(GATED),
+                stall: self.stall,
+                pause: self.pause,
+                quiet: self.quiet,
+                ..Download::new(&url, file.bytes, "")
+            };
+            download.to(&folder.join(&file.name))?;
+        }
+        if info.commit != id.revision {
+            cached.create_ref(&info.commit).map_err(io(&folder))?;
+        }
+        tracing::info!(model = id.name, commit = info.commit, "in the cache");
+        Ok(Fetched { folder, id: id.at(info.commit) })
+    }
+
+    /// What is in the cache already.
+    fn cached(&self, id: &Id) -> Result<Fetched, Failure> {
+        let repo = self.cache.model(id.name.clone());
+        let by_commit = Some(repo.pointer_path(&id.revision)).filter(|folder| folder.join(CONFIG).exists());
+        let folder = by_commit.or_else(|| {
+            let repo = Repo::with_revision(id.name.clone(), RepoType::Model, id.revision.clone());
+            self.cache.repo(repo).get(CONFIG).and_then(|file| file.parent().map(Path::to_owned))
+        });
+        let folder = folder.filter(|folder| WEIGHTS.iter().any(|name| folder.join(name).exists()));
+        let commit = folder.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
+        match (&folder, commit) {
+            (Some(folder), Some(commit)) => {
+                Ok(Fetched { folder: folder.clone(), id: id.at(commit.to_owned()) })
+            }
+            _ => Err(Failure::new(
+                "E_DOWNLOAD",
+                Exit::Environment,
+                id.to_string(),
+                "neither a folder nor, with HF_HUB_OFFLINE set, a model in the cache",
+                "its config.json and weights there",
+                "unset HF_HUB_OFFLINE to fetch it once, or name a folder",
+            )),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,228 @@
+//! Vision transformers and adapters that go out to other libraries' folders and come back.
+
+// Helpers outside of test functions may fail a test too.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{TINY, TINY_VIT, Tool, contents};
+use serde_json::Value;
+use unlearn::models::vit::HuggingFaceVit;
+use unlearn::models::{StateDict, checkpoint};
+
+#[track_caller]
+fn run(tool: &Tool, line: &[&str]) -> String {
+    let done = tool.run(line);
+    assert_eq!(done.code, 0, "{line:?}: {}", done.stderr);
+    done.stdout
+}
+
+#[track_caller]
+fn fails(tool: &Tool, line: &[&str], exit: i32, words: &[&str]) {
+    let done = tool.run(line);
+    assert_eq!(done.code, exit, "{line:?}: {}", done.stderr);
+    for word in words {
+        assert!(done.stderr.contains(word), "no {word:?} in {}", done.stderr);
+    }
+}
+
+fn state(path: impl AsRef<Path>) -> StateDict {
+    checkpoint::read(path).unwrap().state
+}
+
+/// A trained transformer in `model/`.
+fn trained(tool: &Tool) -> (String, StateDict) {
+    let recipe = tool.file("tiny.toml", TINY_VIT);
+    run(tool, &["train", &recipe, "--out", &tool.path("model")]);
+    (recipe, state(tool.root().join("model/model/model.safetensors")))
+}
+
+#[test]
+fn a_folder_of_hugging_face_goes_out_and_comes_back_to_the_bit() {
+    let tool = Tool::new();
+    let (recipe, there) = trained(&tool);
+    let (model, folder, back) = (tool.path("model"), tool.path("a/folder"), tool.path("back"));
+    let said = run(&tool, &["export", &model, "--for", "transformers", "--out", &folder]);
+    assert!(said.contains(&there.fingerprint()), "{said}");
+    let read = HuggingFaceVit::read(&folder).unwrap();
+    assert_eq!((read.config.image, read.config.classes), (8, 10));
+    let mut names: Vec<_> = fs::read_dir(&folder).unwrap().map(|e| e.unwrap().file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["config.json", "model.safetensors", "preprocessor_config.json"]);
+    assert_eq!(fs::read_dir(tool.root().join("a")).unwrap().count(), 1, "something was left beside it");
+
+    run(&tool, &["import", &folder, "--out", &back]);
+    assert_eq!(state(tool.root().join("back/model.safetensors")), there);
+    // Out again: the same bytes in every file.
+    run(&tool, &["export", &back, "--for", "transformers", "--out", &tool.path("again")]);
+    let files = |folder: &str| {
+        let strip = |(path, hash): (std::path::PathBuf, String)| (path.file_name().unwrap().to_owned(), hash);
+        contents(&tool.root().join(folder)).into_iter().map(strip).collect::<Vec<_>>()
+    };
+    assert_eq!(files("again"), files("a/folder"));
+    // A folder is a model like any other, and what is made of it says what it began as.
+    for (source, name) in [(&back, "one"), (&folder, "two")] {
+        let out = tool.path(name);
+        run(&tool, &["forget", &recipe, "--method", "fisher", "--model", source, "--out", &out]);
+        let file = tool.root().join(name).join("model");
+        let record: Value = serde_json::from_slice(&fs::read(file.join("stage.json")).unwrap()).unwrap();
+        let hash = &record["pretrained"]["files"]["model.safetensors"];
+        let bytes = fs::read(tool.root().join("a/folder/model.safetensors")).unwrap();
+        assert_eq!(hash, common::hash(&bytes).as_str(), "{record}");
+        assert!(record["pretrained"]["hub"].is_null());
+        let metadata = checkpoint::read(file.join("model.safetensors")).unwrap().metadata;
+        let said: Value = serde_json::from_str(metadata.get("unlearn.pretrained").unwrap()).unwrap();
+        assert_eq!(said, record["pretrained"]);
+    }
+    let model = |name: &str| state(tool.root().join(name).join("model/model.safetensors"));
+    assert_eq!(model("one"), model("two"));
+    assert_ne!(model("one"), there);
+}
+
+#[test]
+fn timms_names_go_out_and_come_back_to_the_bit() {
+    let tool = Tool::new();
+    let (_, there) = trained(&tool);
+    let model = tool.path("model");
+    for file in ["timm.safetensors", "timm.pth"] {
+        run(&tool, &["export", &model, "--for", "timm", "--out", &tool.path(file)]);
+        let out = state(tool.root().join(file));
+        assert!(out.get("blocks.0.attn.qkv.weight").is_some() && out.get("head.bias").is_some());
+    }
+    run(&tool, &["import", &tool.path("timm.safetensors"), "--out", &tool.path("back")]);
+    assert_eq!(state(tool.root().join("back/model.safetensors")), there);
+    // A bare state dict says nothing of its architecture; the ε of its layer norms is timm's.
+    let source = tool.path("timm.pth");
+    fails(&tool, &["import", &source, "--out", &tool.path("no")], 2, &["E_CONFIG", "--model"]);
+    let named =
+        ["import", &source, "--model", "vit-tiny-cifar", "--classes", "10", "--out", &tool.path("no")];
+    fails(&tool, &named, 4, &["E_CKPT_MISMATCH"]);
+}
+
+#[test]
+fn the_epsilon_of_timms_networks_is_timms() {
+    let tool = Tool::new();
+    let small = unlearn::models::VitConfig { layers: 6, ..unlearn::models::VitConfig::tiny_cifar(3) };
+    let mut rng = unlearn::data::Seed(1).rng(unlearn::data::Stream::Init, 0, 0);
+    let device = burn::tensor::Device::flex();
+    let model = small.init(&[0.5; 3], &[0.5; 3], &device, &mut rng).unwrap();
+    let theirs = unlearn::models::vit::to_timm(&StateDict::of(&model).unwrap()).unwrap();
+    let file = tool.root().join("timm.pth");
+    checkpoint::write_torch(&file, &theirs).unwrap();
+    let file = file.to_str().unwrap();
+    run(&tool, &["import", file, "--model", "vit-tiny-cifar", "--classes", "3", "--out", &tool.path("in")]);
+    let metadata = checkpoint::read(tool.root().join("in/model.safetensors")).unwrap().metadata;
+    let Some(unlearn::models::ModelConfig::Vit(config)) = metadata.model().unwrap() else { panic!() };
+    assert_eq!(config.layer_norm_eps, 1e-6);
+}
+
+#[test]
+fn what_cannot_go_out_is_refused_and_leaves_nothing() {
+    let tool = Tool::new();
+    trained(&tool);
+    let (vit, out) = (tool.path("model"), tool.path("out"));
+    fails(&tool, &["export", &vit, "--out", &out], 2, &["E_CONFIG", "--for transformers"]);
+    let masked = ["export", &vit, "--for", "transformers", "--masks", "--out", &out];
+    fails(&tool, &masked, 2, &["E_CONFIG", "--masks"]);
+    fails(&tool, &["export", &vit, "--for", "keras", "--out", &out], 2, &["E_USAGE", "keras"]);
+    let bare = tool.path("bare.pth");
+    run(&tool, &["export", &vit, "--out", &bare]);
+    fails(&tool, &["export", &bare, "--for", "transformers", "--out", &out], 4, &["E_CKPT_MODEL", "import"]);
+    let recipe = tool.file("resnet.toml", TINY);
+    run(&tool, &["train", &recipe, "--out", &tool.path("resnet")]);
+    let resnet = tool.path("resnet");
+    fails(&tool, &["export", &resnet, "--for", "transformers", "--out", &out], 2, &["--for", "ResNet"]);
+    let timm = tool.path("x.pth");
+    fails(&tool, &["export", &resnet, "--for", "timm", "--out", &timm], 2, &["--for", "ResNet"]);
+    let mean = TINY_VIT.replacen("heads = 2", "heads = 2\npooling = \"mean\"", 1);
+    let recipe = tool.file("mean.toml", mean);
+    run(&tool, &["train", &recipe, "--out", &tool.path("mean")]);
+    let mean = tool.path("mean");
+    fails(
+        &tool,
+        &["export", &mean, "--for", "transformers", "--out", &out],
+        4,
+        &["E_FOREIGN_CONFIG", "pooling"],
+    );
+    assert!(!tool.root().join("out").exists() && !tool.root().join("x.pth").exists());
+    let mut left =
+        fs::read_dir(tool.root()).unwrap().filter_map(|e| e.unwrap().file_name().into_string().ok());
+    assert!(!left.any(|name| name.starts_with('.')), "something was left");
+}
+
+/// The adapters beside a method's model give that model when they are merged into the original, and are what peft reads.
+#[track_caller]
+fn adapters_stand_beside(text: &str, targets: &str, networks: &[(&str, &str)]) {
+    let tool = Tool::new();
+    let lora = format!("name = \"finetune\"\nepochs = 2\nlora = {{ rank = 2, alpha = 8, {targets} }}");
+    let recipe = tool.file("tiny.toml", text.replacen("name = \"finetune\"\nepochs = 1", &lora, 1));
+    run(&tool, &["run", &recipe, "--out", &tool.path("out")]);
+    for (network, original) in networks {
+        let stage = tool.root().join("out").join(network).join("finetune");
+        let config: Value =
+            serde_json::from_slice(&fs::read(stage.join("adapter/adapter_config.json")).unwrap()).unwrap();
+        assert_eq!((&config["peft_type"], &config["r"]), (&"LORA".into(), &2.into()));
+        let adapters = state(stage.join("adapter/adapter_model.safetensors"));
+        let moved = |(name, tensor): (&str, &unlearn::models::HostTensor)| {
+            name.contains("lora_B") && tensor.values.iter().any(|v| *v != 0.0)
+        };
+        assert!(adapters.iter().any(moved), "they never learned");
+        let (folder, base) = (stage.join("adapter"), tool.root().join("out").join(original));
+        let merged = tool.root().join(format!("merged-{network}"));
+        let [folder, base, out] = [&folder, &base, &merged].map(|path| path.to_str().unwrap());
+        run(&tool, &["import", folder, "--base", base, "--out", out]);
+        assert_eq!(
+            state(merged.join("model.safetensors")),
+            state(stage.join("model.safetensors")),
+            "{network}"
+        );
+        // It belongs to the stage: a change of it is found.
+        let commit: Value = serde_json::from_slice(&fs::read(stage.join("COMMIT.json")).unwrap()).unwrap();
+        assert!(commit["files"]["adapter/adapter_model.safetensors"]["sha256"].is_string(), "{commit}");
+        assert!(!tool.root().join("out").join(network).join("retrain/adapter").exists());
+    }
+    // A run that is done is found done.
+    run(&tool, &["run", &recipe, "--out", &tool.path("out"), "--resume"]);
+}
+
+#[test]
+fn adapters_of_a_residual_network_stand_beside_its_model() {
+    let targets = "targets = [\"conv1\", \"conv2\"], modules_to_save = [\"fc\"]";
+    adapters_stand_beside(TINY, targets, &[("dense", "base"), ("sparse", "sparse/original")]);
+}
+
+#[test]
+fn adapters_of_a_transformer_stand_beside_its_model() {
+    let text = TINY_VIT.replacen("name = \"fisher\"", "name = \"finetune\"\nepochs = 1", 1);
+    let targets = "targets = [\"query\", \"value\", \"dense\"], modules_to_save = [\"classifier\"]";
+    adapters_stand_beside(&text, targets, &[("sparse", "sparse/original")]);
+}
+
+/// peft's folder on a network in Hugging Face's folder: both as PyTorch users have them.
+#[test]
+fn adapters_are_merged_into_a_folder_of_hugging_face() {
+    let tool = Tool::new();
+    let text = TINY_VIT.replacen("name = \"fisher\"", "name = \"finetune\"\nepochs = 1", 1);
+    let lora = "name = \"finetune\"\nepochs = 1\nlora = { rank = 2, targets = [\"query\"] }";
+    let recipe = tool.file("tiny.toml", text.replacen("name = \"finetune\"\nepochs = 1", lora, 1));
+    run(&tool, &["train", &recipe, "--out", &tool.path("model")]);
+    let line = [
+        "forget",
+        &recipe,
+        "--method",
+        "finetune",
+        "--model",
+        &tool.path("model"),
+        "--out",
+        &tool.path("ft"),
+    ];
+    run(&tool, &line);
+    run(&tool, &["export", &tool.path("model"), "--for", "transformers", "--out", &tool.path("folder")]);
+    let adapter = tool.path("ft/model/adapter");
+    run(&tool, &["import", &adapter, "--base", &tool.path("folder"), "--out", &tool.path("merged")]);
+    let merged = state(tool.root().join("merged/model.safetensors"));
+    assert_eq!(merged, state(tool.root().join("ft/model/model.safetensors")));
+}
