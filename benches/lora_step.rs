@@ -126,7 +126,9 @@ fn transformer() -> Pair<Vit> {
 }
 
 fn steps(criterion: &mut Criterion) {
-    widths().into_iter().for_each(|width| resnet(width).steps(criterion));
+    for width in widths() {
+        resnet(width).steps(criterion);
+    }
     transformer().steps(criterion);
 }
 
@@ -139,7 +141,9 @@ fn ratio(_: &mut Criterion) {
     if profiled() {
         return;
     }
-    widths().into_iter().for_each(|width| resnet(width).ratio());
+    for width in widths() {
+        resnet(width).ratio();
+    }
     transformer().ratio();
 }
 
