@@ -9,19 +9,61 @@
 //! Nothing of the layer's full size is written besides what the layer itself writes: the branch's own output,
 //! its sum with the layer's, and the gradient of ΔW as a whole never exist.
 
+use burn::Tensor;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
-use burn::backend::{Autodiff, Backend, Flex, Scalar, TensorMetadata, backend_extension};
+use burn::backend::{Autodiff, Backend, Dispatch, Flex, Scalar, TensorMetadata, backend_extension};
 use burn::tensor::TensorData;
+use burn::tensor::ops::ConvOptions;
 use pulp::Arch;
 use rayon::prelude::*;
 
 use super::extension::{ConvKernels, DirectConv, Host, contiguous, scalars};
+use super::is_ours;
 use super::shape::ConvShape;
+
+/// A layer's frozen weight and its branch, for [`low_rank_conv`] and [`low_rank_linear`].
+#[derive(Debug)]
+pub(crate) struct Branch<const D: usize> {
+    pub(crate) weight: Tensor<D>,
+    pub(crate) a: Tensor<D>,
+    pub(crate) b: Tensor<D>,
+    pub(crate) factor: f64,
+}
+
+impl<const D: usize> Branch<D> {
+    /// Whether it and `x` are for these kernels: the weight is not to have a gradient.
+    fn is_ours<const X: usize>(&self, x: &Tensor<X>) -> bool {
+        let factors = is_ours(&self.weight) && is_ours(&self.a) && is_ours(&self.b);
+        is_ours(x) && factors && !self.weight.is_tracked()
+    }
+}
+
+/// The convolution of x `[n, i, h, w]` by weight `[o, i, kh, kw]` + factor · B A, with A `[r, i, kh, kw]` and B
+/// `[o, r, 1, 1]`; differentiable in x, A and B.
+pub(crate) fn low_rank_conv(x: &Tensor<4>, branch: Branch<4>, options: &ConvOptions<2>) -> Option<Tensor<4>> {
+    if !branch.is_ours(x) {
+        return None;
+    }
+    let shape = ConvShape::new(x.dims(), branch.weight.dims(), options)?;
+    let Branch { weight, a, b, factor } = branch;
+    let [x, weight, a, b] = [x.clone(), weight, a, b].map(Tensor::into_dispatch);
+    Some(Tensor::from_dispatch(Dispatch::low_rank_conv(x, weight, a, b, factor, shape)))
+}
+
+/// x `[n, i]` times (weight `[i, o]` + factor · A B), with A `[i, r]` and B `[r, o]`; differentiable in x, A and B.
+pub(crate) fn low_rank_linear(x: &Tensor<2>, branch: Branch<2>) -> Option<Tensor<2>> {
+    if !branch.is_ours(x) {
+        return None;
+    }
+    let Branch { weight, a, b, factor } = branch;
+    let [x, weight, a, b] = [x.clone(), weight, a, b].map(Tensor::into_dispatch);
+    Some(Tensor::from_dispatch(Dispatch::low_rank_linear(x, weight, a, b, factor)))
+}
 
 /// What joins a weight with its branch.
 #[backend_extension(Flex)]

@@ -42,7 +42,7 @@ use burn::tensor::{DType, Device, TensorData};
 
 pub(crate) use elementwise::Descent;
 use extension::{ConvKernels, DirectConv, DirectNorm, Elementwise, FixedNorm, NormKernels, SweepKernels};
-use low_rank::LowRank;
+pub(crate) use low_rank::{Branch, low_rank_conv, low_rank_linear};
 pub(crate) use shape::ConvShape;
 pub(crate) use single::Order;
 
@@ -64,45 +64,6 @@ pub(crate) fn conv2d(x: &Tensor<4>, weight: &Tensor<4>, options: &ConvOptions<2>
     let shape = ConvShape::new(x.dims(), weight.dims(), options)?;
     let result = Dispatch::direct_conv(x.clone().into_dispatch(), weight.clone().into_dispatch(), shape);
     Some(Tensor::from_dispatch(result))
-}
-
-/// A layer's frozen weight and its branch, for [`low_rank_conv`] and [`low_rank_linear`].
-#[derive(Debug)]
-pub(crate) struct Branch<const D: usize> {
-    pub(crate) weight: Tensor<D>,
-    pub(crate) a: Tensor<D>,
-    pub(crate) b: Tensor<D>,
-    pub(crate) factor: f64,
-}
-
-impl<const D: usize> Branch<D> {
-    /// Whether it and `x` are for these kernels: the weight is not to have a gradient.
-    fn is_ours<const X: usize>(&self, x: &Tensor<X>) -> bool {
-        let factors = is_ours(&self.weight) && is_ours(&self.a) && is_ours(&self.b);
-        is_ours(x) && factors && !self.weight.is_tracked()
-    }
-}
-
-/// The convolution of x `[n, i, h, w]` by weight `[o, i, kh, kw]` + factor · B A, with A `[r, i, kh, kw]` and B
-/// `[o, r, 1, 1]`; differentiable in x, A and B.
-pub(crate) fn low_rank_conv(x: &Tensor<4>, branch: Branch<4>, options: &ConvOptions<2>) -> Option<Tensor<4>> {
-    if !branch.is_ours(x) {
-        return None;
-    }
-    let shape = ConvShape::new(x.dims(), branch.weight.dims(), options)?;
-    let Branch { weight, a, b, factor } = branch;
-    let [x, weight, a, b] = [x.clone(), weight, a, b].map(Tensor::into_dispatch);
-    Some(Tensor::from_dispatch(Dispatch::low_rank_conv(x, weight, a, b, factor, shape)))
-}
-
-/// x `[n, i]` times (weight `[i, o]` + factor · A B), with A `[i, r]` and B `[r, o]`; differentiable in x, A and B.
-pub(crate) fn low_rank_linear(x: &Tensor<2>, branch: Branch<2>) -> Option<Tensor<2>> {
-    if !branch.is_ours(x) {
-        return None;
-    }
-    let Branch { weight, a, b, factor } = branch;
-    let [x, weight, a, b] = [x.clone(), weight, a, b].map(Tensor::into_dispatch);
-    Some(Tensor::from_dispatch(Dispatch::low_rank_linear(x, weight, a, b, factor)))
 }
 
 /// The gradient of the input `dims` `[n, i, h, w]`, given that of the output `[n, o, h', w']`. Not differentiable.
