@@ -51,7 +51,7 @@ fn every_shipped_recipe_is_checked() {
             found += 1;
         }
     }
-    assert_eq!(found, 8);
+    assert_eq!(found, 9);
 }
 
 #[test]
