@@ -19,7 +19,7 @@ use hf_hub::api::sync::{Api, ApiBuilder};
 use hf_hub::{Cache, Repo, RepoType};
 
 pub(crate) use self::id::Id;
-use self::info::{CONFIG, Info, WEIGHTS};
+use self::info::{CONFIG, Info, PREPROCESSOR, WEIGHTS};
 use crate::download::Download;
 use crate::error::{Exit, Failure};
 
@@ -38,7 +38,12 @@ pub(crate) struct Fetched {
 /// What `path` means: a folder that is there is itself, and what looks like a model of the hub and is no folder is
 /// fetched. `None` stands for everything else.
 pub(crate) fn resolve(path: &Path, quiet: bool) -> Result<Option<Fetched>, Failure> {
-    if path.symlink_metadata().is_ok() {
+    // What cannot be looked at is left to whoever opens it, and so is what is named like a file: a mistyped path of this
+    // machine is nobody else's business.
+    let absent = path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound);
+    let file = path.extension().and_then(|end| end.to_str());
+    let file = file.is_some_and(|end| ["pth", "pt", "tar", "bin", "safetensors"].contains(&end));
+    if !absent || file {
         return Ok(None);
     }
     let Some(id) = path.to_str().and_then(Id::parse) else { return Ok(None) };
@@ -72,7 +77,7 @@ impl Hub {
         let offline = text("HF_HUB_OFFLINE")
             .is_some_and(|value| ["1", "ON", "YES", "TRUE"].contains(&value.to_uppercase().as_str()));
         let cache = Cache::from_env();
-        let token = text("HF_TOKEN").or_else(|| cache.token());
+        let token = text("HF_TOKEN").map(|token| token.trim().to_owned()).or_else(|| cache.token());
         Self::new(text("HF_ENDPOINT"), cache, token, offline, quiet)
     }
 
@@ -160,6 +165,12 @@ impl Hub {
         let commit = folder.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
         match (&folder, commit) {
             (Some(folder), Some(commit)) => {
+                if !folder.join(PREPROCESSOR).exists() {
+                    tracing::warn!(
+                        model = id.name,
+                        "no {PREPROCESSOR} in the cache: pictures are scaled to -1 and 1"
+                    );
+                }
                 Ok(Fetched { folder: folder.clone(), id: id.at(commit.to_owned()) })
             }
             _ => Err(Failure::new(

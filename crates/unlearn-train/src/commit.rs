@@ -68,9 +68,18 @@ impl Pending {
     /// Writes a file and waits until the disk has it. A name may lead through folders inside: `adapter/a.json`.
     ///
     /// # Errors
-    /// [`TrainError::Io`], also for a name that was written before.
+    /// [`TrainError::Io`], also for a name that was written before; [`TrainError::RunDirectory`] for one that would
+    /// lead elsewhere (`../a`, `/a`, `a//b`).
     pub fn write(&mut self, name: &str, content: &[u8]) -> Result<(), TrainError> {
         let path = self.temporary.path().join(name);
+        if !stays_inside(name) {
+            return Err(TrainError::RunDirectory {
+                path,
+                got: format!("the file name {name:?}"),
+                expected: "plain names with / between them".into(),
+                mend: "name the file by a path inside the folder".into(),
+            });
+        }
         for folder in folders(name) {
             let folder = self.temporary.path().join(folder);
             fs::create_dir_all(&folder).map_err(io(&folder))?;

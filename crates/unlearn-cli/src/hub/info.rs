@@ -11,7 +11,7 @@ use super::{GATED, Hub, Id};
 use crate::error::{Exit, Failure};
 
 pub(super) const CONFIG: &str = "config.json";
-const PREPROCESSOR: &str = "preprocessor_config.json";
+pub(super) const PREPROCESSOR: &str = "preprocessor_config.json";
 /// The weights, the better format first.
 pub(super) const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
 /// A list of files is some kilobytes; ten thousand files are a megabyte.
@@ -124,8 +124,17 @@ impl Info {
             ))
         })?;
         // It becomes the name of a folder.
-        let hexadecimal = info.commit.bytes().all(|b| b.is_ascii_hexdigit());
-        if hexadecimal && (7..=64).contains(&info.commit.len()) {
+        let is_hexadecimal = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
+        let pinned = id.revision.len() == 40 && is_hexadecimal(&id.revision);
+        if pinned && !info.commit.eq_ignore_ascii_case(&id.revision) {
+            let got = format!("the commit {:?}", info.commit.chars().take(80).collect::<String>());
+            return Err(Break::For(refused(
+                id,
+                got,
+                "check HF_ENDPOINT: this is not the commit that was asked for",
+            )));
+        }
+        if is_hexadecimal(&info.commit) && (7..=64).contains(&info.commit.len()) {
             return Ok(info);
         }
         let got = format!("the commit {:?}", info.commit.chars().take(80).collect::<String>());

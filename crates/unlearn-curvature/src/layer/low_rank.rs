@@ -40,8 +40,9 @@ fn scaled<const D: usize>(narrow: Tensor<D>, factor: f64) -> Tensor<D> {
     if factor == 1.0 { narrow } else { narrow.mul_scalar(factor) }
 }
 
-/// A layer and its branch as operations of their own.
-pub(crate) struct Apart<'a> {
+/// A layer and its branch as operations of their own; see [`Op::apart`].
+#[derive(Debug, Clone, Copy)]
+pub struct Apart<'a> {
     layer: Op<'a>,
     down: Op<'a>,
     up: Op<'a>,
@@ -49,8 +50,8 @@ pub(crate) struct Apart<'a> {
 }
 
 impl<'a> Op<'a> {
-    /// For tapes that look at each layer with parameters: what a branched one consists of.
-    pub(crate) fn apart(self) -> Option<Apart<'a>> {
+    /// For tapes that look at each layer with parameters: what a branched one consists of, `None` for everything else.
+    pub fn apart(self) -> Option<Apart<'a>> {
         match self {
             Op::BranchedConv2d { layer, down, up, factor } => {
                 Some(Apart { layer: Op::Conv2d(layer), down: Op::Conv2d(down), up: Op::Conv2d(up), factor })
@@ -64,8 +65,8 @@ impl<'a> Op<'a> {
 }
 
 impl Apart<'_> {
-    /// Runs layer and branch on `tape`, one operation after another.
-    pub(crate) fn run(self, x: ErasedVar, tape: &mut dyn Tape) -> ErasedVar {
+    /// Runs layer, narrow factors and sum on `tape`, one operation after another.
+    pub fn run(self, x: ErasedVar, tape: &mut dyn Tape) -> ErasedVar {
         let y = tape.run(self.layer, Inputs::One(x.clone()));
         let narrow = tape.run(self.down, Inputs::One(x));
         let narrow = if self.factor == 1.0 {
@@ -107,6 +108,10 @@ mod joined {
         if !(same && pointwise && plain && down.bias.is_none() && up.bias.is_none()) {
             return None;
         }
+        let ([o, i, _, _], [r, i_down, _, _]) = (layer.weight.dims(), down.weight.dims());
+        if i_down != i || up.weight.dims() != [o, r, 1, 1] {
+            return None;
+        }
         let [_, _, height, width] = x.dims();
         let padding = padding_pairs(&layer.padding, [height, width], layer.kernel_size, layer.stride);
         let options = ConvOptions::new_with_padding(layer.stride, padding, layer.dilation, 1);
@@ -130,7 +135,10 @@ mod joined {
             return None;
         }
         let mut dims = x.dims();
-        let [inputs, outputs] = layer.weight.dims();
+        let ([inputs, outputs], [i_down, rank]) = (layer.weight.dims(), down.weight.dims());
+        if i_down != inputs || up.weight.dims() != [rank, outputs] {
+            return None;
+        }
         let rows = x.shape().num_elements() / inputs.max(1);
         let flat = x.clone().reshape([rows, inputs]);
         let y = low_rank_linear(&flat, branch([&layer.weight, &down.weight, &up.weight], factor))?;

@@ -16,6 +16,7 @@ pub mod record;
 mod transformer;
 mod value;
 
+pub use crate::layer::low_rank::Apart;
 pub use crate::layer::tokens::TokenPool;
 pub use ops::{Inputs, Op, Operands};
 pub use plain::Plain;
@@ -33,7 +34,8 @@ use value::AnyVar;
 ///
 /// One method is required. It must compute what [`Op::compute`] computes, to rounding, and return
 /// a value of the rank that the operation documents; whatever else it does (keep inputs, count,
-/// trace) is its own business. Models call the typed methods on `dyn Tape` below.
+/// trace) is its own business. A tape that looks at layers with their parameters takes branched ones
+/// apart first ([`Op::apart`]). Models call the typed methods on `dyn Tape` below.
 pub trait Tape {
     /// Runs `op` on `inputs`.
     fn run(&mut self, op: Op<'_>, inputs: Inputs) -> AnyVar;

@@ -192,3 +192,15 @@ fn names_that_lead_elsewhere_are_no_manifest() {
         assert!(error.to_string().contains("the file name"), "{name}: {error}");
     }
 }
+
+#[test]
+fn names_that_lead_elsewhere_are_not_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let absolute = folder.path().join("a").display().to_string();
+    for name in ["../a", "a/../../b", absolute.as_str(), "a//b", "./a", ".", "..", ""] {
+        let mut pending = Pending::new(folder.path()).unwrap();
+        let error = pending.write(name, b"x").unwrap_err();
+        assert!(matches!(error, TrainError::RunDirectory { .. }), "{name}: {error}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}

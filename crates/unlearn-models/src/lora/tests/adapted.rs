@@ -223,3 +223,18 @@ fn adapters_lie_where_the_base_does() {
     let training = add_adapters(base(&Device::flex().autodiff()), &config(), &mut rng(3)).unwrap();
     assert!(training.convs()[0].a.is_require_grad() && !training.base().conv1.weight.is_require_grad());
 }
+
+#[test]
+fn adapters_on_an_adapted_network_stand_beside_the_same_layers() {
+    let device = Device::flex();
+    let inner = stirred(add_adapters(base(&device), &config(), &mut rng(3)).unwrap());
+    let outer = stirred(add_adapters(inner.clone(), &config(), &mut rng(4)).unwrap());
+    let got = host(outer.forward(images(3, &device)));
+    // Both branches, one after the other, in the weights.
+    let merged = host(outer.merge().unwrap().merge().unwrap().forward(images(3, &device)));
+    let alone = host(inner.forward(images(3, &device)));
+    let most = got.iter().fold(0f32, |most, y| most.max(y.abs()));
+    let apart = |other: &[f32]| got.iter().zip(other).fold(0f32, |most, (a, b)| most.max((a - b).abs()));
+    assert!(apart(&merged) <= 1e-5 * most, "{} of {most}", apart(&merged));
+    assert!(apart(&alone) > 1e-3 * most);
+}
