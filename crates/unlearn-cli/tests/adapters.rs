@@ -14,19 +14,12 @@ use serde_json::Value;
 use unlearn::models::{LoraConfig, ResNetConfig, StateDict, Stem, add_adapters, checkpoint};
 use unlearn::prune::MaskSet;
 
-#[track_caller]
-fn run(tool: &Tool, line: &[&str]) -> String {
-    let done = tool.run(line);
-    assert_eq!(done.code, 0, "{line:?}: {}", done.stderr);
-    done.stdout
-}
-
 #[test]
 fn a_recipe_with_adapters_reports_what_they_cost() {
     let tool = Tool::new();
     let lora = "epochs = 1\nlora = { rank = 2, alpha = 8, targets = [\"conv1\", \"conv2\"], modules_to_save = [\"fc\"] }";
     let recipe = tool.file("tiny.toml", TINY.replacen("epochs = 1", lora, 1));
-    run(&tool, &["run", &recipe, "--out", &tool.path("out")]);
+    tool.succeeds(&["run", &recipe, "--out", &tool.path("out")]);
     let report: Value =
         serde_json::from_slice(&fs::read(tool.root().join("out/results.json")).unwrap()).unwrap();
     let rows = report["rows"].as_array().unwrap();
@@ -57,23 +50,30 @@ fn state(path: &Path) -> StateDict {
 fn networks_go_out_and_come_back_to_the_bit() {
     let tool = Tool::new();
     let recipe = tool.file("recipe.toml", TINY);
-    run(&tool, &["train", &recipe, "--out", &tool.path("dense")]);
-    run(&tool, &["prune", &recipe, "--model", &tool.path("dense"), "--out", &tool.path("sparse")]);
+    tool.succeeds(&["train", &recipe, "--out", &tool.path("dense")]);
+    tool.succeeds(&["prune", &recipe, "--model", &tool.path("dense"), "--out", &tool.path("sparse")]);
     let original = tool.root().join("sparse/model");
     let there = state(&original.join("model.safetensors"));
 
     for file in ["out.pth", "out.safetensors"] {
-        run(&tool, &["export", &tool.path("sparse"), "--out", &tool.path(file)]);
+        tool.succeeds(&["export", &tool.path("sparse"), "--out", &tool.path(file)]);
         assert_eq!(state(&tool.root().join(file)), there, "{file}");
+        if file.ends_with("safetensors") {
+            // Without its mask it is a dense network with zeros in it.
+            let (plain, out) = (tool.path(file), tool.path("plain"));
+            tool.succeeds(&["import", &plain, "--out", &out]);
+            assert_eq!(state(&tool.root().join("plain/model.safetensors")), there);
+            assert!(!tool.root().join("plain/mask.safetensors").exists());
+        }
         let masked = format!("masked-{file}");
-        run(&tool, &["export", &tool.path("sparse"), "--masks", "--out", &tool.path(&masked)]);
+        tool.succeeds(&["export", &tool.path("sparse"), "--masks", "--out", &tool.path(&masked)]);
 
         // A .pth does not say what it is, nor on which data it was trained.
         let back = format!("back-{file}");
         let (source, out) = (tool.path(&masked), tool.path(&back));
         let mut line = vec!["import", &source, "--out", &out];
         if file.ends_with("safetensors") {
-            run(&tool, &line);
+            tool.succeeds(&line);
         } else {
             let said = tool.run(&line);
             assert!(said.stderr.contains("E_CONFIG") && said.stderr.contains("--model"), "{}", said.stderr);
@@ -88,7 +88,7 @@ fn networks_go_out_and_come_back_to_the_bit() {
         assert_eq!(mask(&tool.root().join(&back)), mask(&original));
         // And it is a model like any other.
         let line = ["forget", &recipe, "--method", "finetune", "--model", &out, "--out", &tool.path("ft")];
-        run(&tool, &line);
+        tool.succeeds(&line);
     }
 }
 
@@ -96,8 +96,8 @@ fn networks_go_out_and_come_back_to_the_bit() {
 fn adapters_of_peft_are_merged_and_keep_the_network_sparse() {
     let tool = Tool::new();
     let recipe = tool.file("recipe.toml", TINY);
-    run(&tool, &["train", &recipe, "--out", &tool.path("dense")]);
-    run(&tool, &["prune", &recipe, "--model", &tool.path("dense"), "--out", &tool.path("sparse")]);
+    tool.succeeds(&["train", &recipe, "--out", &tool.path("dense")]);
+    tool.succeeds(&["prune", &recipe, "--model", &tool.path("dense"), "--out", &tool.path("sparse")]);
     let base = state(&tool.root().join("sparse/model/model.safetensors"));
     let config = ResNetConfig { width: 4, blocks: [1, 1, 1, 1], classes: 10, stem: Stem::Cifar };
     let mut rng = unlearn::data::Seed(1).rng(unlearn::data::Stream::Adapters, 0, 0);
@@ -119,7 +119,7 @@ fn adapters_of_peft_are_merged_and_keep_the_network_sparse() {
 
     let line =
         ["import", &tool.path("adapter"), "--base", &tool.path("sparse"), "--out", &tool.path("merged")];
-    let said = run(&tool, &line);
+    let said = tool.succeeds(&line);
     assert!(said.contains("sparsity 50.0 %"), "{said}");
     let merged = state(&tool.root().join("merged/model.safetensors"));
     let mask = MaskSet::load(tool.root().join("merged/mask.safetensors")).unwrap();
@@ -136,4 +136,24 @@ fn adapters_of_peft_are_merged_and_keep_the_network_sparse() {
         }
     }
     assert!(moved > 1000, "{moved}");
+}
+
+#[test]
+fn a_stage_that_was_changed_does_not_go_out() {
+    let tool = Tool::new();
+    let recipe = tool.file("recipe.toml", TINY);
+    tool.succeeds(&["train", &recipe, "--out", &tool.path("dense")]);
+    let dense = tool.path("dense");
+    tool.succeeds(&["prune", &recipe, "--model", &dense, "--out", &tool.path("sparse")]);
+    let other = tool.file("other.toml", TINY.replacen("rate = 0.5", "rate = 0.4", 1));
+    tool.succeeds(&["prune", &other, "--model", &dense, "--out", &tool.path("other")]);
+    let (folder, out) = (tool.root().join("sparse/model"), tool.path("out.pth"));
+    let foreign = tool.root().join("other/model/mask.safetensors");
+    fs::copy(&foreign, folder.join("mask.safetensors")).unwrap();
+    let line = ["export", &tool.path("sparse"), "--masks", "--out", &out];
+    tool.fails(&line, 4, &["mask.safetensors"]);
+    // Nor where nothing says any more that it was changed, but the model itself.
+    fs::remove_file(folder.join("COMMIT.json")).unwrap();
+    tool.fails(&line, 4, &["E_MASK_FILE"]);
+    assert!(!tool.root().join("out.pth").exists());
 }

@@ -13,22 +13,6 @@ use serde_json::Value;
 use unlearn::models::vit::HuggingFaceVit;
 use unlearn::models::{StateDict, checkpoint};
 
-#[track_caller]
-fn run(tool: &Tool, line: &[&str]) -> String {
-    let done = tool.run(line);
-    assert_eq!(done.code, 0, "{line:?}: {}", done.stderr);
-    done.stdout
-}
-
-#[track_caller]
-fn fails(tool: &Tool, line: &[&str], exit: i32, words: &[&str]) {
-    let done = tool.run(line);
-    assert_eq!(done.code, exit, "{line:?}: {}", done.stderr);
-    for word in words {
-        assert!(done.stderr.contains(word), "no {word:?} in {}", done.stderr);
-    }
-}
-
 fn state(path: impl AsRef<Path>) -> StateDict {
     checkpoint::read(path).unwrap().state
 }
@@ -36,7 +20,7 @@ fn state(path: impl AsRef<Path>) -> StateDict {
 /// A trained transformer in `model/`.
 fn trained(tool: &Tool) -> (String, StateDict) {
     let recipe = tool.file("tiny.toml", TINY_VIT);
-    run(tool, &["train", &recipe, "--out", &tool.path("model")]);
+    tool.succeeds(&["train", &recipe, "--out", &tool.path("model")]);
     (recipe, state(tool.root().join("model/model/model.safetensors")))
 }
 
@@ -45,7 +29,7 @@ fn a_folder_of_hugging_face_goes_out_and_comes_back_to_the_bit() {
     let tool = Tool::new();
     let (recipe, there) = trained(&tool);
     let (model, folder, back) = (tool.path("model"), tool.path("a/folder"), tool.path("back"));
-    let said = run(&tool, &["export", &model, "--for", "transformers", "--out", &folder]);
+    let said = tool.succeeds(&["export", &model, "--for", "transformers", "--out", &folder]);
     assert!(said.contains(&there.fingerprint()), "{said}");
     let read = HuggingFaceVit::read(&folder).unwrap();
     assert_eq!((read.config.image, read.config.classes), (8, 10));
@@ -54,10 +38,10 @@ fn a_folder_of_hugging_face_goes_out_and_comes_back_to_the_bit() {
     assert_eq!(names, ["config.json", "model.safetensors", "preprocessor_config.json"]);
     assert_eq!(fs::read_dir(tool.root().join("a")).unwrap().count(), 1, "something was left beside it");
 
-    run(&tool, &["import", &folder, "--out", &back]);
+    tool.succeeds(&["import", &folder, "--out", &back]);
     assert_eq!(state(tool.root().join("back/model.safetensors")), there);
     // Out again: the same bytes in every file.
-    run(&tool, &["export", &back, "--for", "transformers", "--out", &tool.path("again")]);
+    tool.succeeds(&["export", &back, "--for", "transformers", "--out", &tool.path("again")]);
     let files = |folder: &str| {
         let strip = |(path, hash): (std::path::PathBuf, String)| (path.file_name().unwrap().to_owned(), hash);
         contents(&tool.root().join(folder)).into_iter().map(strip).collect::<Vec<_>>()
@@ -66,7 +50,7 @@ fn a_folder_of_hugging_face_goes_out_and_comes_back_to_the_bit() {
     // A folder is a model like any other, and what is made of it says what it began as.
     for (source, name) in [(&back, "one"), (&folder, "two")] {
         let out = tool.path(name);
-        run(&tool, &["forget", &recipe, "--method", "fisher", "--model", source, "--out", &out]);
+        tool.succeeds(&["forget", &recipe, "--method", "fisher", "--model", source, "--out", &out]);
         let file = tool.root().join(name).join("model");
         let record: Value = serde_json::from_slice(&fs::read(file.join("stage.json")).unwrap()).unwrap();
         let hash = &record["pretrained"]["files"]["model.safetensors"];
@@ -88,18 +72,18 @@ fn timms_names_go_out_and_come_back_to_the_bit() {
     let (_, there) = trained(&tool);
     let model = tool.path("model");
     for file in ["timm.safetensors", "timm.pth"] {
-        run(&tool, &["export", &model, "--for", "timm", "--out", &tool.path(file)]);
+        tool.succeeds(&["export", &model, "--for", "timm", "--out", &tool.path(file)]);
         let out = state(tool.root().join(file));
         assert!(out.get("blocks.0.attn.qkv.weight").is_some() && out.get("head.bias").is_some());
     }
-    run(&tool, &["import", &tool.path("timm.safetensors"), "--out", &tool.path("back")]);
+    tool.succeeds(&["import", &tool.path("timm.safetensors"), "--out", &tool.path("back")]);
     assert_eq!(state(tool.root().join("back/model.safetensors")), there);
     // A bare state dict says nothing of its architecture; the ε of its layer norms is timm's.
     let source = tool.path("timm.pth");
-    fails(&tool, &["import", &source, "--out", &tool.path("no")], 2, &["E_CONFIG", "--model"]);
+    tool.fails(&["import", &source, "--out", &tool.path("no")], 2, &["E_CONFIG", "--model"]);
     let named =
         ["import", &source, "--model", "vit-tiny-cifar", "--classes", "10", "--out", &tool.path("no")];
-    fails(&tool, &named, 4, &["E_CKPT_MISMATCH"]);
+    tool.fails(&named, 4, &["E_CKPT_MISMATCH"]);
 }
 
 #[test]
@@ -113,7 +97,16 @@ fn the_epsilon_of_timms_networks_is_timms() {
     let file = tool.root().join("timm.pth");
     checkpoint::write_torch(&file, &theirs).unwrap();
     let file = file.to_str().unwrap();
-    run(&tool, &["import", file, "--model", "vit-tiny-cifar", "--classes", "3", "--out", &tool.path("in")]);
+    tool.succeeds(&[
+        "import",
+        file,
+        "--model",
+        "vit-tiny-cifar",
+        "--classes",
+        "3",
+        "--out",
+        &tool.path("in"),
+    ]);
     let metadata = checkpoint::read(tool.root().join("in/model.safetensors")).unwrap().metadata;
     let Some(unlearn::models::ModelConfig::Vit(config)) = metadata.model().unwrap() else { panic!() };
     assert_eq!(config.layer_norm_eps, 1e-6);
@@ -124,25 +117,24 @@ fn what_cannot_go_out_is_refused_and_leaves_nothing() {
     let tool = Tool::new();
     trained(&tool);
     let (vit, out) = (tool.path("model"), tool.path("out"));
-    fails(&tool, &["export", &vit, "--out", &out], 2, &["E_CONFIG", "--for transformers"]);
+    tool.fails(&["export", &vit, "--out", &out], 2, &["E_CONFIG", "--for transformers"]);
     let masked = ["export", &vit, "--for", "transformers", "--masks", "--out", &out];
-    fails(&tool, &masked, 2, &["E_CONFIG", "--masks"]);
-    fails(&tool, &["export", &vit, "--for", "keras", "--out", &out], 2, &["E_USAGE", "keras"]);
+    tool.fails(&masked, 2, &["E_CONFIG", "--masks"]);
+    tool.fails(&["export", &vit, "--for", "keras", "--out", &out], 2, &["E_USAGE", "keras"]);
     let bare = tool.path("bare.pth");
-    run(&tool, &["export", &vit, "--out", &bare]);
-    fails(&tool, &["export", &bare, "--for", "transformers", "--out", &out], 4, &["E_CKPT_MODEL", "import"]);
+    tool.succeeds(&["export", &vit, "--out", &bare]);
+    tool.fails(&["export", &bare, "--for", "transformers", "--out", &out], 4, &["E_CKPT_MODEL", "import"]);
     let recipe = tool.file("resnet.toml", TINY);
-    run(&tool, &["train", &recipe, "--out", &tool.path("resnet")]);
+    tool.succeeds(&["train", &recipe, "--out", &tool.path("resnet")]);
     let resnet = tool.path("resnet");
-    fails(&tool, &["export", &resnet, "--for", "transformers", "--out", &out], 2, &["--for", "ResNet"]);
+    tool.fails(&["export", &resnet, "--for", "transformers", "--out", &out], 2, &["--for", "ResNet"]);
     let timm = tool.path("x.pth");
-    fails(&tool, &["export", &resnet, "--for", "timm", "--out", &timm], 2, &["--for", "ResNet"]);
+    tool.fails(&["export", &resnet, "--for", "timm", "--out", &timm], 2, &["--for", "ResNet"]);
     let mean = TINY_VIT.replacen("heads = 2", "heads = 2\npooling = \"mean\"", 1);
     let recipe = tool.file("mean.toml", mean);
-    run(&tool, &["train", &recipe, "--out", &tool.path("mean")]);
+    tool.succeeds(&["train", &recipe, "--out", &tool.path("mean")]);
     let mean = tool.path("mean");
-    fails(
-        &tool,
+    tool.fails(
         &["export", &mean, "--for", "transformers", "--out", &out],
         4,
         &["E_FOREIGN_CONFIG", "pooling"],
@@ -159,7 +151,7 @@ fn adapters_stand_beside(text: &str, targets: &str, networks: &[(&str, &str)]) {
     let tool = Tool::new();
     let lora = format!("name = \"finetune\"\nepochs = 2\nlora = {{ rank = 2, alpha = 8, {targets} }}");
     let recipe = tool.file("tiny.toml", text.replacen("name = \"finetune\"\nepochs = 1", &lora, 1));
-    run(&tool, &["run", &recipe, "--out", &tool.path("out")]);
+    tool.succeeds(&["run", &recipe, "--out", &tool.path("out")]);
     for (network, original) in networks {
         let stage = tool.root().join("out").join(network).join("finetune");
         let config: Value =
@@ -173,7 +165,7 @@ fn adapters_stand_beside(text: &str, targets: &str, networks: &[(&str, &str)]) {
         let (folder, base) = (stage.join("adapter"), tool.root().join("out").join(original));
         let merged = tool.root().join(format!("merged-{network}"));
         let [folder, base, out] = [&folder, &base, &merged].map(|path| path.to_str().unwrap());
-        run(&tool, &["import", folder, "--base", base, "--out", out]);
+        tool.succeeds(&["import", folder, "--base", base, "--out", out]);
         assert_eq!(
             state(merged.join("model.safetensors")),
             state(stage.join("model.safetensors")),
@@ -185,7 +177,7 @@ fn adapters_stand_beside(text: &str, targets: &str, networks: &[(&str, &str)]) {
         assert!(!tool.root().join("out").join(network).join("retrain/adapter").exists());
     }
     // A run that is done is found done.
-    run(&tool, &["run", &recipe, "--out", &tool.path("out"), "--resume"]);
+    tool.succeeds(&["run", &recipe, "--out", &tool.path("out"), "--resume"]);
 }
 
 #[test]
@@ -208,7 +200,7 @@ fn adapters_are_merged_into_a_folder_of_hugging_face() {
     let text = TINY_VIT.replacen("name = \"fisher\"", "name = \"finetune\"\nepochs = 1", 1);
     let lora = "name = \"finetune\"\nepochs = 1\nlora = { rank = 2, targets = [\"query\"] }";
     let recipe = tool.file("tiny.toml", text.replacen("name = \"finetune\"\nepochs = 1", lora, 1));
-    run(&tool, &["train", &recipe, "--out", &tool.path("model")]);
+    tool.succeeds(&["train", &recipe, "--out", &tool.path("model")]);
     let line = [
         "forget",
         &recipe,
@@ -219,10 +211,10 @@ fn adapters_are_merged_into_a_folder_of_hugging_face() {
         "--out",
         &tool.path("ft"),
     ];
-    run(&tool, &line);
-    run(&tool, &["export", &tool.path("model"), "--for", "transformers", "--out", &tool.path("folder")]);
+    tool.succeeds(&line);
+    tool.succeeds(&["export", &tool.path("model"), "--for", "transformers", "--out", &tool.path("folder")]);
     let adapter = tool.path("ft/model/adapter");
-    run(&tool, &["import", &adapter, "--base", &tool.path("folder"), "--out", &tool.path("merged")]);
+    tool.succeeds(&["import", &adapter, "--base", &tool.path("folder"), "--out", &tool.path("merged")]);
     let merged = state(tool.root().join("merged/model.safetensors"));
     assert_eq!(merged, state(tool.root().join("ft/model/model.safetensors")));
 }

@@ -6,12 +6,14 @@ mod transformers;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use unlearn::models::checkpoint::{self, Metadata};
 use unlearn::models::vit::to_timm;
-use unlearn::models::{ModelConfig, StateDict, VitConfig, checkpoint};
+use unlearn::models::{ModelConfig, StateDict, VitConfig};
 
 use super::import::TIMM_EPSILON;
 use crate::error::{Exit, Failure};
 use crate::output;
+use crate::run::origin::MASK_ID;
 use crate::run::source::{self, Source};
 
 /// Arguments of `unlearn export`.
@@ -73,12 +75,15 @@ pub(crate) fn main(arguments: &ExportArgs) -> Result<(), Failure> {
                 let epsilon = config.layer_norm_eps;
                 tracing::warn!(epsilon, "timm's layer norms have 1e-6 unless norm_layer says otherwise");
             }
-            file(out, torch, to_timm(&found.checkpoint.state)?, &found)?
+            file(out, torch, &to_timm(&found.checkpoint.state)?, &unmasked(&found))?
         }
         Library::Pytorch => {
-            let state = found.checkpoint.state.clone();
-            let state = if *masks { masks::split(state, &found)? } else { state };
-            file(out, torch, state, &found)?
+            let state = &found.checkpoint.state;
+            if *masks {
+                file(out, torch, &masks::split(state.clone(), &found)?, &found.checkpoint.metadata)?
+            } else {
+                file(out, torch, state, &unmasked(&found))?
+            }
         }
     };
     output::print(&format!(
@@ -110,11 +115,17 @@ fn is_torch(out: &Path) -> Result<bool, Failure> {
     }
 }
 
-fn file(out: &Path, torch: bool, state: StateDict, found: &Source) -> Result<(usize, String), Failure> {
+/// What the network says of itself, but for the mask that stays behind.
+fn unmasked(found: &Source) -> Metadata {
+    let said = found.checkpoint.metadata.iter().filter(|(key, _)| *key != MASK_ID);
+    said.map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
+}
+
+fn file(out: &Path, torch: bool, state: &StateDict, metadata: &Metadata) -> Result<(usize, String), Failure> {
     if torch {
-        checkpoint::write_torch(out, &state)?;
+        checkpoint::write_torch(out, state)?;
     } else {
-        checkpoint::write(out, &state, &found.checkpoint.metadata)?;
+        checkpoint::write(out, state, metadata)?;
     }
     Ok((state.len(), state.fingerprint()))
 }

@@ -74,16 +74,15 @@ pub(crate) fn main(arguments: &ImportArgs, quiet: bool) -> Result<(), Failure> {
         (false, None) => &arguments.source,
     };
     let fetched = hub::resolve(path, quiet)?;
-    let found = source::read(fetched.as_ref().map_or(path, |fetched| &fetched.folder))?;
+    let mut found = source::read(fetched.as_ref().map_or(path, |fetched| &fetched.folder))?;
     let model = config(arguments, &found)?;
     let adapters = adapters.then_some(arguments.source.as_path());
-    let Source { checkpoint: Checkpoint { state, masks, mut metadata }, file, .. } = found;
+    let mut metadata = found.checkpoint.metadata.clone().with_model(&model);
     if let Some(fetched) = &fetched {
         metadata = Provenance::of(&fetched.folder, Some(&fetched.id))?.write(metadata);
     }
-    let metadata = metadata.with_model(&model);
-    let read = Checkpoint { state, masks, metadata: metadata.clone() };
-    let brought = model.visit(Bring { read, file: &file, adapters })?;
+    let state = std::mem::take(&mut found.checkpoint.state);
+    let brought = model.visit(Bring { found: &found, state, adapters })?;
     let metadata = metadata.with(MASK_ID, mask_id(brought.mask.as_ref()));
     std::fs::create_dir_all(&arguments.out).map_err(|error| Failure::io(&arguments.out, &error))?;
     if let Some(mask) = &brought.mask {
@@ -140,10 +139,11 @@ struct Brought {
     mask: Option<MaskSet>,
 }
 
-/// Checks a checkpoint against its architecture, and merges adapters.
+/// Checks a network against its architecture, and merges adapters.
 struct Bring<'a> {
-    read: Checkpoint,
-    file: &'a Path,
+    found: &'a Source,
+    /// Its weights, taken out.
+    state: StateDict,
     adapters: Option<&'a Path>,
 }
 
@@ -151,8 +151,8 @@ impl ArchitectureVisitor for Bring<'_> {
     type Output = Result<Brought, Failure>;
 
     fn visit<A: Architecture>(self, architecture: &A) -> Self::Output {
-        let place = self.file.display().to_string();
-        let Checkpoint { state, masks, metadata } = self.read;
+        let Self { found, state, adapters } = self;
+        let place = found.file.display().to_string();
         let channels = state.get("normalize.mean").map_or(3, |t| t.values.len());
         let device: Device = crate::device::any()?;
         let mut rng = Seed(0).rng(Stream::Init, 0, 0);
@@ -160,26 +160,9 @@ impl ArchitectureVisitor for Bring<'_> {
         let mut whole = state.clone();
         // Constants of the data that the file does not have are the data set's, once there is one.
         whole.complete_from(&StateDict::of(&fresh)?, "normalize.");
-        let in_file = masks.for_module(&fresh).map_err(|e| Failure::from(e).within(&place))?;
         let model = whole.load_into(fresh).map_err(|e| Failure::from(e).within(&place))?;
-        let beside = self.file.with_file_name(MASK);
-        let in_folder = self.file.file_name().is_some_and(|name| name == MODEL) && beside.exists();
-        let mask = if in_folder {
-            Some(MaskSet::load(&beside)?)
-        } else if in_file.is_empty() {
-            None
-        } else {
-            let mut set = MaskSet::new();
-            for (path, mask) in in_file {
-                set.insert(path, mask.shape, mask.keep)?;
-            }
-            Some(set)
-        };
-        if let Some(mask) = &mask {
-            mask.check(&model)?;
-        }
-        crate::run::origin::check_mask(&metadata, mask.as_ref(), &place)?;
-        let Some(folder) = self.adapters else { return Ok(Brought { state, mask }) };
+        let mask = found.mask(&model)?;
+        let Some(folder) = adapters else { return Ok(Brought { state, mask }) };
 
         let adapted = load_peft(model, folder)?;
         let kept: Kept = mask

@@ -126,19 +126,15 @@ impl Info {
         // It becomes the name of a folder.
         let is_hexadecimal = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
         let pinned = id.revision.len() == 40 && is_hexadecimal(&id.revision);
-        if pinned && !info.commit.eq_ignore_ascii_case(&id.revision) {
-            let got = format!("the commit {:?}", info.commit.chars().take(80).collect::<String>());
-            return Err(Break::For(refused(
-                id,
-                got,
-                "check HF_ENDPOINT: this is not the commit that was asked for",
-            )));
-        }
-        if is_hexadecimal(&info.commit) && (7..=64).contains(&info.commit.len()) {
+        let mend = if pinned && !info.commit.eq_ignore_ascii_case(&id.revision) {
+            "check HF_ENDPOINT: this is not the commit that was asked for"
+        } else if is_hexadecimal(&info.commit) && (7..=64).contains(&info.commit.len()) {
             return Ok(info);
-        }
+        } else {
+            "check HF_ENDPOINT"
+        };
         let got = format!("the commit {:?}", info.commit.chars().take(80).collect::<String>());
-        Err(Break::For(refused(id, got, "check HF_ENDPOINT")))
+        Err(Break::For(refused(id, got, mend)))
     }
 
     /// The files that a vision transformer is read from, weights last. Nothing else of the model is fetched.

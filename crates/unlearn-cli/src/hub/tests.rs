@@ -131,6 +131,26 @@ fn revisions_are_asked_for_and_the_commit_is_told() {
 }
 
 #[test]
+fn another_commit_than_the_pinned_one_is_refused() {
+    let mut description = description();
+    description["sha"] = json!("f".repeat(40));
+    let case = Case::with(&description, vec![]);
+    let failure = case.fetch(&format!("org/name@{COMMIT}")).unwrap_err();
+    assert_eq!(failure.code, "E_DOWNLOAD");
+    assert!(failure.to_string().contains("ffff"), "{failure}");
+    assert_eq!(case.addresses().len(), 1);
+    assert!(!case.dir.path().join("hub").exists(), "something was kept of it");
+}
+
+#[test]
+fn what_is_named_like_a_file_is_not_asked_for() {
+    // Nobody is asked here: this process has no server.
+    for path in ["runs/model.pth", "weights/model.safetensors", "a/b.tar", "./org/name", "a/b/c"] {
+        assert_eq!(resolve(Path::new(path), true).unwrap(), None, "{path}");
+    }
+}
+
+#[test]
 fn a_cut_is_continued() {
     let ok = || Answer::Cut(usize::MAX);
     let case = Case::new(vec![ok(), ok(), ok(), Answer::Cut(20_000)]);

@@ -4,16 +4,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
-use unlearn::models::checkpoint::{self, Checkpoint, Metadata};
+use unlearn::models::checkpoint::{self, Metadata};
 use unlearn::models::lora::{CONFIG_FILE, WEIGHTS_FILE};
 use unlearn::models::{Adapted, Architecture, Classifier, StateDict};
 use unlearn::prune::MaskSet;
 use unlearn::train::EpochRecord;
-use unlearn::train::commit::Commit;
 
-use super::origin::{MASK_ID, check_mask, check_origin, mask_id};
+use super::origin::{MASK_ID, check_origin, mask_id};
 use super::provenance::Provenance;
-use super::source::{self, Source};
+use super::source::{self, named};
 use super::world::World;
 use crate::error::{Exit, Failure};
 
@@ -173,45 +172,23 @@ pub(crate) fn load<A: Architecture>(
     world: &World,
     fresh: A::Model,
 ) -> Result<Trained<A::Model>, Failure> {
-    let file = source::file(path);
-    let place = file.display().to_string();
-    // A stage's files belong together: a changed or missing one is found before any is used.
-    if let Some(stage) = file.parent().filter(|folder| file != path && folder.join("COMMIT.json").exists()) {
-        Commit::open(stage)?.verify()?;
-    }
-    let Source { checkpoint, file, .. } = source::read(path).map_err(|e| named(e, &place))?;
-    let Checkpoint { mut state, masks, metadata } = checkpoint;
-    check_origin(&metadata, world, &place)?;
+    let place = source::file(path).display().to_string();
+    let mut found = source::read(path).map_err(|e| named(e, &place))?;
+    check_origin(&found.checkpoint.metadata, world, &place)?;
+    let mut state = std::mem::take(&mut found.checkpoint.state);
     state.complete_from(&StateDict::of(&fresh)?, "normalize.");
-    let in_file = masks.for_module(&fresh).map_err(|e| named(e.into(), &place))?;
     let model = state.load_into(fresh).map_err(|e| named(e.into(), &place))?;
-    let folder = file.parent().unwrap_or(Path::new("."));
-    // What lies beside a stage's model belongs to it; other files stand for themselves.
-    let in_stage = file.file_name().is_some_and(|name| name == MODEL);
-    let mask = match folder.join(MASK) {
-        beside if in_stage && beside.exists() => Some(MaskSet::load(&beside)?),
-        _ if in_file.is_empty() => None,
-        _ => {
-            let mut set = MaskSet::new();
-            for (path, mask) in in_file {
-                set.insert(path, mask.shape, mask.keep)?;
-            }
-            Some(set)
-        }
-    };
-    if let Some(mask) = &mask {
-        mask.check(&model)?;
-    }
-    check_mask(&metadata, mask.as_ref(), &place)?;
+    let mask = found.mask(&model)?;
     let sparsity = mask.as_ref().map_or(0.0, MaskSet::sparsity);
-    let mut record = match folder.join(RECORD) {
-        beside if in_stage && beside.exists() => read_record(&beside)?,
-        _ => match metadata.get(STAGE) {
+    let metadata = &found.checkpoint.metadata;
+    let mut record = match found.beside(RECORD) {
+        Some(path) => read_record(&path)?,
+        None => match metadata.get(STAGE) {
             Some(stage) if stage != super::ORIGINAL => Record::new(stage, Influence::Unknown, sparsity),
             _ => Record::new(super::ORIGINAL, Influence::Yes, sparsity),
         },
     };
-    record.pretrained = record.pretrained.or_else(|| Provenance::read(&metadata));
+    record.pretrained = record.pretrained.or_else(|| Provenance::read(metadata));
     Ok(Trained { model, mask, record, early: BTreeMap::new(), adapted: None })
 }
 
@@ -243,9 +220,4 @@ fn read_record(path: &Path) -> Result<Record, Failure> {
             "the file was changed or is of another version: make the model anew",
         )
     })
-}
-
-/// A library's failure with the file in front, where it does not name one itself.
-fn named(failure: Failure, file: &str) -> Failure {
-    if failure.place.contains(file) { failure } else { failure.within(file) }
 }

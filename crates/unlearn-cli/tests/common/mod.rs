@@ -160,6 +160,24 @@ impl Tool {
     pub fn run(&self, arguments: &[&str]) -> Done {
         self.command(arguments).output().unwrap().into()
     }
+
+    /// Runs what must succeed; gives its output.
+    #[track_caller]
+    pub fn succeeds(&self, arguments: &[&str]) -> String {
+        let done = self.run(arguments);
+        assert_eq!(done.code, 0, "{arguments:?}: {}", done.stderr);
+        done.stdout
+    }
+
+    /// Runs what must fail with this exit code and these words on standard error.
+    #[track_caller]
+    pub fn fails(&self, arguments: &[&str], exit: i32, words: &[&str]) {
+        let done = self.run(arguments);
+        assert_eq!(done.code, exit, "{arguments:?}: {}", done.stderr);
+        for word in words {
+            assert!(done.stderr.contains(word), "no {word:?} in {}", done.stderr);
+        }
+    }
 }
 
 /// Every file below `folder` with the hash of its content, in order.

@@ -10,22 +10,27 @@ use burn::tensor::s;
 /// What `layer` makes of `x` `[n, i, h, w]`, differentiable: by our own kernels where they serve.
 pub(crate) fn forward(layer: &Conv2d, x: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    {
-        let [_, _, height, width] = x.dims();
-        let padding = padding_pairs(&layer.padding, [height, width], layer.kernel_size, layer.stride);
-        let options = ConvOptions::new_with_padding(layer.stride, padding, layer.dilation, layer.groups);
-        if let Some(y) = crate::flex::conv2d(&x, &layer.weight.val(), &options) {
-            return match &layer.bias {
-                Some(bias) => {
-                    let bias = bias.val();
-                    let p = bias.dims()[0];
-                    y + bias.reshape([1, p, 1, 1])
-                }
-                None => y,
-            };
-        }
+    if let Some(y) = crate::flex::conv2d(&x, &layer.weight.val(), &options(layer, &x)) {
+        return with_bias(layer, y);
     }
     layer.forward(x)
+}
+
+/// What our kernels are told of `layer` on `x` `[n, i, h, w]`.
+#[cfg(feature = "flex")]
+pub(super) fn options(layer: &Conv2d, x: &Tensor<4>) -> ConvOptions<2> {
+    let [_, _, height, width] = x.dims();
+    let padding = padding_pairs(&layer.padding, [height, width], layer.kernel_size, layer.stride);
+    ConvOptions::new_with_padding(layer.stride, padding, layer.dilation, layer.groups)
+}
+
+/// `y` `[n, p, h', w']` and the layer's bias.
+#[cfg(feature = "flex")]
+pub(super) fn with_bias(layer: &Conv2d, y: Tensor<4>) -> Tensor<4> {
+    match &layer.bias {
+        Some(bias) => y + bias.val().reshape([1, bias.dims()[0], 1, 1]),
+        None => y,
+    }
 }
 
 /// Everything about a convolution but its numbers.

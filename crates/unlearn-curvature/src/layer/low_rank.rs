@@ -67,8 +67,13 @@ impl<'a> Op<'a> {
 impl Apart<'_> {
     /// Runs layer, narrow factors and sum on `tape`, one operation after another.
     pub fn run(self, x: ErasedVar, tape: &mut dyn Tape) -> ErasedVar {
-        let y = tape.run(self.layer, Inputs::One(x.clone()));
-        let narrow = tape.run(self.down, Inputs::One(x));
+        self.run_with(x.clone(), x, tape)
+    }
+
+    /// The same where the branch sees something else, `branch_x`, than the layer: what dropout left of `x`.
+    pub fn run_with(self, x: ErasedVar, branch_x: ErasedVar, tape: &mut dyn Tape) -> ErasedVar {
+        let y = tape.run(self.layer, Inputs::One(x));
+        let narrow = tape.run(self.down, Inputs::One(branch_x));
         let narrow = if self.factor == 1.0 {
             narrow
         } else {
@@ -85,10 +90,9 @@ mod joined {
     use burn::module::Param;
     use burn::nn::conv::Conv2d;
     use burn::nn::{Linear, PaddingConfig2d};
-    use burn::tensor::ops::ConvOptions;
 
     use crate::flex::{Branch, low_rank_conv, low_rank_linear};
-    use crate::layer::conv::padding_pairs;
+    use crate::layer::conv::{options, with_bias};
 
     fn branch<const D: usize>([weight, a, b]: [&Param<Tensor<D>>; 3], factor: f64) -> Branch<D> {
         Branch { weight: weight.val(), a: a.val(), b: b.val(), factor }
@@ -112,17 +116,8 @@ mod joined {
         if i_down != i || up.weight.dims() != [o, r, 1, 1] {
             return None;
         }
-        let [_, _, height, width] = x.dims();
-        let padding = padding_pairs(&layer.padding, [height, width], layer.kernel_size, layer.stride);
-        let options = ConvOptions::new_with_padding(layer.stride, padding, layer.dilation, 1);
-        let y = low_rank_conv(x, branch([&layer.weight, &down.weight, &up.weight], factor), &options)?;
-        Some(match &layer.bias {
-            Some(bias) => {
-                let outputs = bias.dims()[0];
-                y + bias.val().reshape([1, outputs, 1, 1])
-            }
-            None => y,
-        })
+        let branch = branch([&layer.weight, &down.weight, &up.weight], factor);
+        Some(with_bias(layer, low_rank_conv(x, branch, &options(layer, x))?))
     }
 
     pub(super) fn linear<const D: usize>(

@@ -8,10 +8,9 @@ impl Tape for Probes {
     fn run(&mut self, op: Op<'_>, inputs: Inputs) -> ErasedVar {
         use AnyTensor::{R2, R3, R4};
         use Operands::One;
-        let (op, inputs) = match (op.apart(), inputs) {
-            (Some(apart), Inputs::One(x)) => return apart.run(x, self),
-            (_, inputs) => (op, inputs),
-        };
+        if let (Some(apart), Inputs::One(x)) = (op.apart(), &inputs) {
+            return apart.run(x.clone(), self);
+        }
         ErasedVar::untracked(match (op, inputs.into_values()) {
             (Op::Conv2d(layer), One(R4(x))) => R4(self.conv2d(layer, x)),
             (Op::BatchNorm(layer), One(R4(x))) => R4(self.batch_norm(layer, x)),

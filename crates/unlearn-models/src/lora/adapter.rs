@@ -63,24 +63,16 @@ fn named<const D: usize>(mut param: Param<Tensor<D>>, module: &str, factor: &str
     param
 }
 
-/// The branch on a tape where its input drops out: `layer(x)`, plus what B makes of `scale` times what A makes of what
-/// is left of x.
-fn run(
-    tape: &mut dyn Tape,
-    layer: Op<'_>,
-    x: ErasedVar,
-    [down, up]: [Op<'_>; 2],
-    dropout: &Dropout,
-    scale: f64,
-) -> ErasedVar {
-    let y = tape.run(layer, Inputs::One(x.clone()));
-    let x = tape.run(Op::Dropout(dropout), Inputs::One(x));
-    let narrow = tape.run(down, Inputs::One(x));
-    // Scaled where it is smallest.
-    let narrow =
-        if scale == 1.0 { narrow } else { tape.run(Op::Scale { factor: scale }, Inputs::One(narrow)) };
-    let branch = tape.run(up, Inputs::One(narrow));
-    tape.run(Op::Add, Inputs::Two(y, branch))
+/// A branched layer on a tape, part by part where its branch's input drops out.
+fn run(tape: &mut dyn Tape, branched: Op<'_>, x: ErasedVar, dropout: Option<&Dropout>) -> ErasedVar {
+    match (dropout, branched.apart()) {
+        // Off an autodiff device dropout does nothing.
+        (Some(dropout), Some(apart)) if x.value.is_autodiff() => {
+            let left = tape.run(Op::Dropout(dropout), Inputs::One(x.clone()));
+            apart.run_with(x, left, tape)
+        }
+        _ => tape.run(branched, Inputs::One(x)),
+    }
 }
 
 impl ConvAdapter {
@@ -124,17 +116,8 @@ impl ConvAdapter {
             groups: 1,
             padding: PaddingConfig2d::Valid,
         };
-        let factor = self.place.scale;
-        match &self.dropout {
-            // Elsewhere it does nothing.
-            Some(dropout) if x.value.is_autodiff() => {
-                run(tape, Op::Conv2d(layer), x, [Op::Conv2d(&down), Op::Conv2d(&up)], dropout, factor)
-            }
-            _ => {
-                let branched = Op::BranchedConv2d { layer, down: &down, up: &up, factor };
-                tape.run(branched, Inputs::One(x))
-            }
-        }
+        let branched = Op::BranchedConv2d { layer, down: &down, up: &up, factor: self.place.scale };
+        run(tape, branched, x, self.dropout.as_ref())
     }
 
     /// ΔW, `[o, i, kh, kw]`: scale · Σ_r B\[o, r\] A\[r, …\].
@@ -177,17 +160,8 @@ impl LinearAdapter {
     pub(super) fn run(&self, layer: &Linear, x: ErasedVar, tape: &mut dyn Tape) -> ErasedVar {
         let down = Linear { weight: self.a.clone(), bias: None };
         let up = Linear { weight: self.b.clone(), bias: None };
-        let factor = self.place.scale;
-        match &self.dropout {
-            // Elsewhere it does nothing.
-            Some(dropout) if x.value.is_autodiff() => {
-                run(tape, Op::Linear(layer), x, [Op::Linear(&down), Op::Linear(&up)], dropout, factor)
-            }
-            _ => {
-                let branched = Op::BranchedLinear { layer, down: &down, up: &up, factor };
-                tape.run(branched, Inputs::One(x))
-            }
-        }
+        let branched = Op::BranchedLinear { layer, down: &down, up: &up, factor: self.place.scale };
+        run(tape, branched, x, self.dropout.as_ref())
     }
 
     /// ΔW, `[in, out]`: scale · A B.

@@ -15,19 +15,17 @@ pub(super) struct Adapting<'t> {
     pub(super) reached: BTreeSet<u64>,
 }
 
-impl Adapting<'_> {
-    /// Whether the layer of a branched operation has an adapter here.
-    fn adapts(&self, op: Op<'_>) -> bool {
-        match op {
+impl Tape for Adapting<'_> {
+    fn run(&mut self, op: Op<'_>, inputs: Inputs) -> ErasedVar {
+        let has_ours = match op {
             Op::BranchedConv2d { layer, .. } => self.convs.contains_key(&layer.weight.id.val()),
             Op::BranchedLinear { layer, .. } => self.linears.contains_key(&layer.weight.id.val()),
             _ => false,
+        };
+        // Of a base that has adapters already: ours stand beside the same layer.
+        if let (Some(apart), Inputs::One(x), true) = (op.apart(), &inputs, has_ours) {
+            return apart.run(x.clone(), self);
         }
-    }
-}
-
-impl Tape for Adapting<'_> {
-    fn run(&mut self, op: Op<'_>, inputs: Inputs) -> ErasedVar {
         match (op, inputs) {
             // A has as many inputs as a weight without groups.
             (Op::Conv2d(layer), Inputs::One(x)) if layer.groups == 1 => {
@@ -45,11 +43,6 @@ impl Tape for Adapting<'_> {
                     self.reached.insert(layer.weight.id.val());
                     adapter.run(layer, x, self.inner)
                 }
-            },
-            // Of a base that has adapters already: ours stand beside the same layer.
-            (op, Inputs::One(x)) if self.adapts(op) => match op.apart() {
-                Some(apart) => apart.run(x, self),
-                None => self.inner.run(op, Inputs::One(x)),
             },
             (op, inputs) => self.inner.run(op, inputs),
         }

@@ -123,10 +123,9 @@ impl Record {
 
 impl Tape for Record {
     fn run(&mut self, op: Op<'_>, inputs: Inputs) -> ErasedVar {
-        let (op, inputs) = match (op.apart(), inputs) {
-            (Some(apart), Inputs::One(x)) => return apart.run(x, self),
-            (_, inputs) => (op, inputs),
-        };
+        if let (Some(apart), Inputs::One(x)) = (op.apart(), &inputs) {
+            return apart.run(x.clone(), self);
+        }
         let nodes = inputs.each().map(|input| input.and_then(|input| input.node));
         let tracked = inputs.each().into_iter().flatten().any(|input| input.value.is_autodiff());
         if tracked {
