@@ -1,19 +1,23 @@
-"""What does PyTorch give for the base and for Retrain of the recipes cifar10-small-class0 and -random10?
+"""What does PyTorch give for the rows of the recipes cifar10-small-class0 and -random10?
 
 The first 1,000 training and 200 test pictures of each class by name, ResNet-18 at width 16, SGD 0.1 / 0.9 / 5e-4,
-cosine over 15 epochs by the step, batches of 128, crops padded by 4 and flips.
+cosine over 15 epochs by the step, batches of 128, crops padded by 4 and flips. FT: SGD 0.01, 3 epochs on the retain
+set; GA: SGD 1e-4 and 1e-3, 5 epochs on the forget set, without augmentation; both with momentum, weight decay and
+batch norms in training mode.
 
-    python benches/peers/small_recipe.py --data DIR [--forget class:0|random:1000] [--retrain] [--init he|torch]
-                                         [--seeds 1 2 3] [--threads 2]
+    python benches/peers/small_recipe.py --data DIR [--forget class:0 random:1000] [--init he|torch] [--seeds 1 2 3]
+                                         [--methods original finetune ascent:1e-4 ascent:1e-3 retrain] [--threads 2]
 
-Without `--retrain` the network learns from every picture, with it from those that are not forgotten. `--init torch`
-leaves PyTorch's first weights as they are; `--init he` draws those of convolutions from N(0, 2 / fan-out), as
-torchvision's networks, the published code and this library do. One line a seed: UA, RA, TA (without the class that is
-forgotten), and MIA by confidence (SVC, C = 3, RBF, gamma = 1, as the published code) whose members are the first
-pictures of the retain set, of few classes in a folder, and those spread evenly over it.
+`--init torch` leaves PyTorch's first weights as they are; `--init he` draws those of convolutions from
+N(0, 2 / fan-out), as torchvision's networks, the published code and this library do. `--forget numbers:FILE`
+forgets the pictures numbered in a file (classes by name, pictures by name within a class, from 0). One line a row: UA,
+RA, TA (without the class that is forgotten), and MIA by confidence (SVC, C = 3, RBF, gamma = 1, as the published
+code), once with the first pictures of the retain set as members (of two classes, where pictures are sorted by class),
+once with those spread evenly over it.
 """
 
 import argparse
+import copy
 import pathlib
 import time
 
@@ -61,17 +65,25 @@ def first_weights(seed, init):
     return model.train()
 
 
-def train(model, x, y):
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
-    steps = EPOCHS * -(-len(x) // BATCH)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    for _ in range(EPOCHS):
+def descend(model, x, y, epochs, rate, cosine=False, augmented=True, sign=1):
+    """SGD with momentum and weight decay on the mean cross-entropy times `sign`."""
+    model.train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9, weight_decay=5e-4)
+    steps = epochs * -(-len(x) // BATCH)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps) if cosine else None
+    for _ in range(epochs):
         for batch in torch.randperm(len(x)).split(BATCH):
             optimizer.zero_grad()
-            F.cross_entropy(model(augment(x[batch])), y[batch]).backward()
+            images = augment(x[batch]) if augmented else x[batch]
+            (sign * F.cross_entropy(model(images), y[batch])).backward()
             optimizer.step()
-            schedule.step()
+            if schedule:
+                schedule.step()
     return model.eval()
+
+
+def train(model, x, y):
+    return descend(model, x, y, EPOCHS, 0.1, cosine=True)
 
 
 @torch.no_grad()
@@ -91,41 +103,75 @@ def attack(members, others, targets):
     return 100 * (svc.predict(confidence[2]) == 0).mean()
 
 
+def row(title, model, data, forget, tested):
+    """Prints what `model` answers; `forget` marks training pictures, `tested` the test pictures that count."""
+    (x, y), (test_x, test_y) = data
+    p, test_p = probabilities(model, x), probabilities(model, test_x)
+    retain, test = (p[~forget], y[~forget]), (test_p[tested], test_y[tested])
+    n = min(len(test[1]), len(retain[1]))
+    spread = (torch.arange(n) * len(retain[1])) // n
+    mia = [attack([a[i] for a in retain], test, (p[forget], y[forget])) for i in (slice(n), spread)]
+    print(
+        f"{title}: UA {100 - accuracy(p[forget], y[forget]):.1f}, RA {accuracy(*retain):.1f}, "
+        f"TA {accuracy(*test):.1f}, MIA first {mia[0]:.1f}, spread {mia[1]:.1f}; "
+        f"all of training {accuracy(p, y):.1f}, all of test {accuracy(test_p, test_y):.1f}",
+        flush=True,
+    )
+
+
+def forgotten(text, seed, y, test_y):
+    """Marks the training pictures that are forgotten, and the test pictures that count."""
+    rule, value = text.split(":", 1)
+    forget, tested = torch.zeros(len(y), dtype=torch.bool), torch.ones(len(test_y), dtype=torch.bool)
+    if rule == "class":
+        forget, tested = y == int(value), test_y != int(value)
+    elif rule == "random":
+        draw = torch.Generator().manual_seed(seed)
+        forget[torch.randperm(len(y), generator=draw)[: int(value)]] = True
+    else:
+        forget[[int(line) for line in pathlib.Path(value).read_text().split()]] = True
+    return forget, tested
+
+
+def run(method, base, seed, args, data, forget):
+    """The model that `method` makes."""
+    (x, y), _ = data
+    name, _, rate = method.partition(":")
+    torch.manual_seed(1000 + seed)
+    if name == "original":
+        return base
+    if name == "retrain":
+        return train(first_weights(seed, args.init), x[~forget], y[~forget])
+    if name == "finetune":
+        return descend(copy.deepcopy(base), x[~forget], y[~forget], 3, 0.01)
+    if name == "ascent":
+        return descend(copy.deepcopy(base), x[forget], y[forget], 5, float(rate), augmented=False, sign=-1)
+    raise SystemExit(f"--methods {method}: expected original, retrain, finetune or ascent:RATE")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=pathlib.Path, required=True)
-    parser.add_argument("--forget", default="class:0")
-    parser.add_argument("--retrain", action="store_true")
+    parser.add_argument("--forget", nargs="+", default=["class:0"], help="class:K, random:COUNT or numbers:FILE")
+    every = ["original", "finetune", "ascent:1e-4", "ascent:1e-3", "retrain"]
+    parser.add_argument("--methods", nargs="+", default=every)
     parser.add_argument("--init", choices=["he", "torch"], default="he")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    (x, y), (test_x, test_y) = pictures(args.data / "train", 1000), pictures(args.data / "test", 200)
-    rule, number = args.forget.split(":")
+    data = pictures(args.data / "train", 1000), pictures(args.data / "test", 200)
+    (x, y), (_, test_y) = data
+    needs_base = any(not method.startswith("retrain") for method in args.methods)
     for seed in args.seeds:
-        if rule == "class":
-            forget, tested = y == int(number), test_y != int(number)
-        else:
-            forget, tested = torch.zeros(len(y), dtype=torch.bool), torch.ones(len(test_y), dtype=torch.bool)
-            draw = torch.Generator().manual_seed(seed)
-            forget[torch.randperm(len(y), generator=draw)[: int(number)]] = True
-        began = time.time()
-        model = first_weights(seed, args.init)
-        model = train(model, x[~forget], y[~forget]) if args.retrain else train(model, x, y)
-        seconds = time.time() - began
-        p, test_p = probabilities(model, x), probabilities(model, test_x)
-        retain, test = (p[~forget], y[~forget]), (test_p[tested], test_y[tested])
-        n = len(test[1])
-        spread = (torch.arange(n) * len(retain[1])) // n
-        mia = [attack([a[i] for a in retain], test, (p[forget], y[forget])) for i in (slice(n), spread)]
-        print(
-            f"{args.forget} {'retrain' if args.retrain else 'original'}, {args.init}, seed {seed}: "
-            f"UA {100 - accuracy(p[forget], y[forget]):.1f}, RA {accuracy(*retain):.1f}, TA {accuracy(*test):.1f}, "
-            f"MIA first {mia[0]:.1f}, spread {mia[1]:.1f}; trained on {accuracy(p, y):.1f}, "
-            f"all of test {accuracy(test_p, test_y):.1f}, {seconds:.0f} s",
-            flush=True,
-        )
+        base = train(first_weights(seed, args.init), x, y) if needs_base else None
+        for text in args.forget:
+            forget, tested = forgotten(text, seed, y, test_y)
+            for method in args.methods:
+                began = time.time()
+                model = run(method, base, seed, args, data, forget)
+                title = f"{text} {method}, {args.init}, seed {seed}, {time.time() - began:.0f} s"
+                row(title, model, data, forget, tested)
 
 
 if __name__ == "__main__":
