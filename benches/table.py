@@ -20,6 +20,9 @@ DIAGONALS = {
     "hybrid": (2, EXACT),
     "exact": (9, EXACT),
     "group-mean": (10, ("group-mean-loop",)),
+    # A caller's own forward pass with marked layers: forward again for each column, by Burn's automatic differentiation.
+    "marked-empirical": (1, EMPIRICAL),
+    "marked-exact": (9, EXACT),
 }
 
 

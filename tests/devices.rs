@@ -9,9 +9,11 @@ use unlearn::burn::module::{Module, ModuleVisitor, Param};
 use unlearn::burn::optim::GradientsParams;
 use unlearn::burn::tensor::{Device, DeviceKind, Int, Tensor, TensorData};
 use unlearn::curvature::oracle::{Oracle, TensorSamples};
-use unlearn::curvature::{ParamTree, PathTracker};
+use unlearn::curvature::plan::Algorithm;
+use unlearn::curvature::tape::{Tape, Var};
+use unlearn::curvature::{FisherDiag, InverseFisher, ParamTree, PathTracker, PerSample};
 use unlearn::data::{Dataset, ImageShape, Loader, Normalization, Seed, Stream};
-use unlearn::models::{Classifier, ResNet, ResNetConfig, StateDict};
+use unlearn::models::{Classifier, ResNet, ResNetConfig, StateDict, Taped, Vit, VitConfig};
 use unlearn::prune::score::Magnitude;
 use unlearn::prune::{PruneConfig, one_shot};
 use unlearn::train::{CrossEntropy, FitConfig, OptimizerConfig, Silent, cross_entropy, fit};
@@ -152,6 +154,68 @@ fn fisher_diagonal_by_the_oracle() {
         oracle.exact(&samples).unwrap().mean()
     };
     trees_close("Fisher", &run(&gpu()), &run(&Device::flex()), 10.0 * TOLERANCE);
+}
+
+fn on_tape<M: Taped>(model: &M, images: Var<4>, tape: &mut dyn Tape) -> Var<2> {
+    model.forward_on(images, tape)
+}
+
+/// All estimators of the engine that are deterministic, and both ways to a diagonal that every device has.
+fn engine_follows_the_cpu<M: Classifier + Taped>(what: &str, model: impl Fn(&Device) -> M) {
+    struct Found {
+        trees: Vec<(&'static str, ParamTree)>,
+        numbers: Vec<f32>,
+    }
+    let run = |device: &Device| {
+        let model = model(device).valid();
+        let (images, _, labels) = batch(device);
+        let samples = TensorSamples::new(images, labels).unwrap().slice(0..5).unwrap();
+        let diagonal = |way: FisherDiag| way.batch(2).run(&model, on_tape, &samples).unwrap().sum;
+        let v = PerSample::new().weighted_gradient(&model, on_tape, &samples, &[0.2; 5]).unwrap();
+        let inverse = InverseFisher::woodbury(5).damping(1.0).solve(&model, on_tape, &samples, &v).unwrap();
+        let gram = PerSample::new().batch(2).gram(&model, on_tape, &samples).unwrap();
+        let norms = PerSample::new().norms_squared(&model, on_tape, &samples).unwrap();
+        Found {
+            trees: vec![
+                ("exact, products", diagonal(FisherDiag::exact().algorithm(Algorithm::BatchedProduct))),
+                ("exact, pairs", diagonal(FisherDiag::exact().algorithm(Algorithm::PairMoment))),
+                ("empirical", diagonal(FisherDiag::empirical())),
+                ("hybrid", diagonal(FisherDiag::hybrid(1, 1).seed(3))),
+                ("gradient", v),
+                ("inverse product", inverse.direction),
+            ],
+            numbers: gram.into_iter().chain(norms).map(|x| x as f32).collect(),
+        }
+    };
+    let (gpu, cpu) = (run(&gpu()), run(&Device::flex()));
+    for ((name, gpu), (_, cpu)) in gpu.trees.iter().zip(&cpu.trees) {
+        // Squares double an error that logits have, and cotangents come through as many layers again.
+        trees_close(&format!("{what}, {name}"), gpu, cpu, 10.0 * TOLERANCE);
+    }
+    assert_close(&format!("{what}, Gram matrix and norms"), &gpu.numbers, &cpu.numbers, 10.0 * TOLERANCE);
+}
+
+#[test]
+fn the_engine_on_a_residual_network() {
+    engine_follows_the_cpu("ResNet", model);
+}
+
+#[test]
+fn the_engine_on_a_transformer() {
+    let config = VitConfig {
+        image: SIZE,
+        patch: 4,
+        hidden: 8,
+        layers: 2,
+        heads: 2,
+        mlp: 16,
+        layer_norm_eps: 1e-6,
+        ..VitConfig::tiny_cifar(CLASSES)
+    };
+    let vit = |device: &Device| -> Vit {
+        config.init(&[0.5; 3], &[0.25; 3], device, &mut Seed(3).rng(Stream::Init, 0, 0)).unwrap()
+    };
+    engine_follows_the_cpu("ViT", vit);
 }
 
 /// Host copies of all float parameters by path.

@@ -3,7 +3,11 @@
 //! On flex, with the crate's feature of that name, several threads and no temporaries; elsewhere the same by
 //! Burn's operations. Neither depends on the number of threads.
 
+mod adam;
+
 use burn::Tensor;
+
+pub use adam::{Adam, Moments};
 
 /// Stochastic gradient descent with momentum and weight decay, as PyTorch does it: dampening is zero.
 ///

@@ -65,8 +65,7 @@ impl Block {
     /// `[n, channels_in, h, w]` → `[n, channels_out, ⌈h/stride⌉, ⌈w/stride⌉]`.
     pub(crate) fn forward_on(&self, x: Var<4>, tape: &mut dyn Tape) -> Var<4> {
         let y = tape.conv2d(&self.conv1, x.clone());
-        let y = tape.batch_norm(&self.bn1, y);
-        let y = tape.relu(y);
+        let y = tape.batch_norm_relu(&self.bn1, y);
         let y = tape.conv2d(&self.conv2, y);
         let y = tape.batch_norm(&self.bn2, y);
         let shortcut = match (&self.downsample, self.pad) {
@@ -77,7 +76,6 @@ impl Block {
             (None, Some(pad)) => tape.subsample_pad(pad, x),
             (None, None) => x,
         };
-        let y = tape.add(y, shortcut);
-        tape.relu(y)
+        tape.add_relu(y, shortcut)
     }
 }

@@ -251,8 +251,7 @@ impl Taped for ResNet {
     fn forward_on(&self, images: Var<4>, tape: &mut dyn Tape) -> Var<2> {
         let x = self.normalize.forward_on(images, tape);
         let x = tape.conv2d(&self.conv1, x);
-        let x = tape.batch_norm(&self.bn1, x);
-        let mut x = tape.relu(x);
+        let mut x = tape.batch_norm_relu(&self.bn1, x);
         if let Some(pool) = &self.maxpool {
             x = tape.max_pool2d(pool, x);
         }

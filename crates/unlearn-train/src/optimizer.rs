@@ -5,18 +5,19 @@
 //! word. Here state is keyed by parameter path, so that it fits the model that another process
 //! builds, and every mismatch is an error.
 //!
-//! Burn's defaults are not PyTorch's (AdamW's epsilon is 1e-5): all of them are set here.
+//! The rules are our own, PyTorch's to rounding.
 
 use std::any::Any;
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, Param};
-use burn::optim::{AdamW, AdamWConfig, GradientsParams, Optimizer};
+use burn::optim::{GradientsParams, Optimizer};
 use burn::tensor::Tensor;
-use unlearn_curvature::fused::Descent;
+use unlearn_curvature::fused::{Adam, Descent};
 use unlearn_curvature::{ParamPath, PathTracker};
 
 use crate::OptimizerConfig;
+use crate::adam::AdamW;
 use crate::sgd::Sgd;
 
 /// What one optimizer knows of one parameter: an `O::State<D>`.
@@ -36,14 +37,9 @@ impl Stepper {
             OptimizerConfig::Sgd { momentum, weight_decay, nesterov } => {
                 Self::Sgd(Rule::new(Sgd(Descent { momentum, nesterov, weight_decay })))
             }
-            OptimizerConfig::AdamW { beta_1, beta_2, epsilon, weight_decay } => Self::AdamW(Rule::new(
-                AdamWConfig::new()
-                    .with_beta_1(beta_1 as f32)
-                    .with_beta_2(beta_2 as f32)
-                    .with_epsilon(epsilon as f32)
-                    .with_weight_decay(weight_decay as f32)
-                    .build(),
-            )),
+            OptimizerConfig::AdamW { beta_1, beta_2, epsilon, weight_decay } => {
+                Self::AdamW(Rule::new(AdamW(Adam { beta_1, beta_2, epsilon, weight_decay })))
+            }
         }
     }
 

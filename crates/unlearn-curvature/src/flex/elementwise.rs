@@ -52,6 +52,39 @@ pub(super) fn descend(
     }
 }
 
+/// Constants of a step of Adam; see [`crate::fused::Adam`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Adaptive {
+    /// β₁ and β₂.
+    pub(crate) keep: [f32; 2],
+    /// 1 − β₁ and 1 − β₂.
+    pub(crate) take: [f32; 2],
+    /// 1 / √(1 − β₂ᵗ).
+    pub(crate) spread: f32,
+    pub(crate) epsilon: f32,
+    /// η / (1 − β₁ᵗ).
+    pub(crate) length: f32,
+    /// 1 − ηλ.
+    pub(crate) shrink: f32,
+}
+
+/// Moves `value` and its two moments.
+pub(super) fn adapt(by: Adaptive, value: &mut [f32], gradient: &[f32], [first, second]: [&mut [f32]; 2]) {
+    let arch = Arch::new();
+    let pieces = value.par_chunks_mut(TOGETHER).zip(gradient.par_chunks(TOGETHER));
+    let moments = first.par_chunks_mut(TOGETHER).zip(second.par_chunks_mut(TOGETHER));
+    pieces.zip(moments).for_each(|((value, gradient), (first, second))| {
+        arch.dispatch(|| {
+            let Adaptive { keep, take, spread, epsilon, length, shrink } = by;
+            for (((value, &g), m), v) in value.iter_mut().zip(gradient).zip(first).zip(second) {
+                *m = keep[0] * *m + take[0] * g;
+                *v = keep[1] * *v + take[1] * g * g;
+                *value = shrink * *value - length * *m / (v.sqrt() * spread + epsilon);
+            }
+        });
+    });
+}
+
 /// Σ x².
 pub(super) fn sum_of_squares(x: &[f32]) -> f32 {
     let arch = Arch::new();

@@ -8,9 +8,9 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 use burn::tensor::TensorData;
 
-use super::elementwise::{self, Descent};
+use super::elementwise::{self, Adaptive, Descent};
 use super::gather;
-use super::norm::{self, Planes};
+use super::norm::Planes;
 use super::product::{self, Cotangents};
 use super::shape::ConvShape;
 use super::single::{self, Order};
@@ -74,7 +74,7 @@ pub(super) fn scalars(tensor: &Host) -> &[f32] {
     &tensor.storage::<f32>()[layout.start_offset()..][..layout.num_elements()]
 }
 
-fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Host {
+pub(super) fn tensor<const D: usize>(values: Vec<f32>, shape: [usize; D]) -> Host {
     Host::from_data(TensorData::new(values, shape))
 }
 
@@ -172,197 +172,9 @@ impl<B: Backend + DirectConv + ConvKernels, C: CheckpointStrategy> DirectConv fo
     }
 }
 
-/// Batch normalisation by moments of the batch itself, whose gradients are [`NormKernels`].
-#[backend_extension(Flex, Autodiff)]
-pub(super) trait DirectNorm: Backend {
-    /// x `[n, c, h, w]`, moments `[2, c]` of x, gamma and beta `[c]` → `[n, c, h, w]`.
-    fn direct_norm(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        moments: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> FloatTensor<Self>;
-}
-
-/// What batch normalisation needs besides.
-#[backend_extension(Flex)]
-pub(super) trait NormKernels: Backend {
-    /// Mean and biased variance of x `[n, c, h, w]`: `[2, c]`.
-    fn direct_moments(x: FloatTensor<Self>) -> FloatTensor<Self>;
-
-    /// The gradients of x, gamma and beta.
-    fn direct_norm_back(
-        x: FloatTensor<Self>,
-        gradient: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        moments: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
-}
-
-fn planes(x: &Host) -> Planes {
+pub(super) fn planes(x: &Host) -> Planes {
     let shape = x.layout().shape();
     Planes { channels: shape[1], plane: shape[2] * shape[3] }
-}
-
-impl NormKernels for Flex {
-    fn direct_moments(x: Host) -> Host {
-        let x = contiguous(x);
-        let planes = planes(&x);
-        tensor(norm::moments(planes, scalars(&x)), [2, planes.channels])
-    }
-
-    fn direct_norm_back(
-        x: Host,
-        gradient: Host,
-        gamma: Host,
-        moments: Host,
-        epsilon: f64,
-    ) -> (Host, Host, Host) {
-        let [x, gradient, gamma, moments] = [x, gradient, gamma, moments].map(contiguous);
-        let (planes, dims) = (planes(&x), x.layout().shape().clone());
-        let (back, for_gamma, for_beta) = norm::backward(
-            planes,
-            scalars(&x),
-            scalars(&gradient),
-            scalars(&moments),
-            scalars(&gamma),
-            epsilon,
-        );
-        let back = Host::from_data(TensorData::new(back, dims));
-        (back, tensor(for_gamma, [planes.channels]), tensor(for_beta, [planes.channels]))
-    }
-}
-
-impl DirectNorm for Flex {
-    fn direct_norm(x: Host, gamma: Host, beta: Host, moments: Host, epsilon: f64) -> Host {
-        let [x, gamma, beta, moments] = [x, gamma, beta, moments].map(contiguous);
-        let dims = x.layout().shape().clone();
-        let affine = (scalars(&gamma), scalars(&beta));
-        let values = norm::forward(planes(&x), scalars(&x), scalars(&moments), affine, epsilon);
-        Host::from_data(TensorData::new(values, dims))
-    }
-}
-
-#[derive(Debug)]
-struct DirectNormBackward;
-
-impl<B: Backend + NormKernels> Backward<B, 3> for DirectNormBackward {
-    /// x, gamma, moments, epsilon.
-    type State = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>, f64);
-
-    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = gradients.consume::<B>(&ops.node);
-        let (x, gamma, moments, epsilon) = ops.state;
-        let (for_x, for_gamma, for_beta) = B::direct_norm_back(x, gradient, gamma, moments, epsilon);
-        for (node, gradient) in ops.parents.into_iter().zip([for_x, for_gamma, for_beta]) {
-            if let Some(node) = node {
-                gradients.register::<B>(node.id, gradient);
-            }
-        }
-    }
-}
-
-impl<B: Backend + DirectNorm + NormKernels, C: CheckpointStrategy> DirectNorm for Autodiff<B, C> {
-    fn direct_norm(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        moments: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> FloatTensor<Self> {
-        let [(x, x_node), (gamma, gamma_node), (beta, beta_node), (moments, _)] =
-            [x, gamma, beta, moments].map(FloatTensor::<Self>::into_parts);
-        let nodes = [x_node, gamma_node, beta_node];
-        match DirectNormBackward.prepare::<C>(nodes).compute_bound().stateful() {
-            OpsKind::Tracked(step) => {
-                let y = B::direct_norm(x.clone(), gamma.clone(), beta, moments.clone(), epsilon);
-                step.finish((x, gamma, moments, epsilon), y)
-            }
-            OpsKind::UnTracked(step) => step.finish(B::direct_norm(x, gamma, beta, moments, epsilon)),
-        }
-    }
-}
-
-/// Batch normalisation by moments that do not depend on the batch, with nothing of the layer trained: the gradient is
-/// that of x alone, [`FixedNormKernels`].
-#[backend_extension(Flex, Autodiff)]
-pub(super) trait FixedNorm: Backend {
-    /// x `[n, c, h, w]`, moments `[2, c]`, gamma and beta `[c]` → `[n, c, h, w]`.
-    fn direct_fixed_norm(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        moments: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> FloatTensor<Self>;
-}
-
-/// What that needs besides.
-#[backend_extension(Flex)]
-pub(super) trait FixedNormKernels: Backend {
-    /// gradient `[n, c, h, w]` → times γ r, `[n, c, h, w]`.
-    fn direct_fixed_norm_back(
-        gradient: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        moments: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> FloatTensor<Self>;
-}
-
-impl FixedNorm for Flex {
-    fn direct_fixed_norm(x: Host, gamma: Host, beta: Host, moments: Host, epsilon: f64) -> Host {
-        Self::direct_norm(x, gamma, beta, moments, epsilon)
-    }
-}
-
-impl FixedNormKernels for Flex {
-    fn direct_fixed_norm_back(gradient: Host, gamma: Host, moments: Host, epsilon: f64) -> Host {
-        let [gradient, gamma, moments] = [gradient, gamma, moments].map(contiguous);
-        let dims = gradient.layout().shape().clone();
-        let values =
-            norm::scaled(planes(&gradient), scalars(&gradient), scalars(&moments), scalars(&gamma), epsilon);
-        Host::from_data(TensorData::new(values, dims))
-    }
-}
-
-#[derive(Debug)]
-struct FixedNormBackward;
-
-impl<B: Backend + FixedNormKernels> Backward<B, 1> for FixedNormBackward {
-    /// gamma, moments, epsilon.
-    type State = (FloatTensor<B>, FloatTensor<B>, f64);
-
-    fn backward(self, ops: Ops<Self::State, 1>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let [x_node] = ops.parents;
-        let gradient = gradients.consume::<B>(&ops.node);
-        let (gamma, moments, epsilon) = ops.state;
-        if let Some(node) = x_node {
-            let back = B::direct_fixed_norm_back(gradient, gamma, moments, epsilon);
-            gradients.register::<B>(node.id, back);
-        }
-    }
-}
-
-impl<B: Backend + FixedNorm + FixedNormKernels, C: CheckpointStrategy> FixedNorm for Autodiff<B, C> {
-    fn direct_fixed_norm(
-        x: FloatTensor<Self>,
-        gamma: FloatTensor<Self>,
-        beta: FloatTensor<Self>,
-        moments: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> FloatTensor<Self> {
-        let (x, x_node) = x.into_parts();
-        let [gamma, beta, moments] = [gamma, beta, moments].map(FloatTensor::<Self>::into_primitive);
-        match FixedNormBackward.prepare::<C>([x_node]).compute_bound().stateful() {
-            OpsKind::Tracked(step) => {
-                let y = B::direct_fixed_norm(x, gamma.clone(), beta, moments.clone(), epsilon);
-                step.finish((gamma, moments, epsilon), y)
-            }
-            OpsKind::UnTracked(step) => step.finish(B::direct_fixed_norm(x, gamma, beta, moments, epsilon)),
-        }
-    }
 }
 
 /// What a reverse sweep does between the convolutions.
@@ -440,13 +252,22 @@ pub(super) trait Elementwise: Backend {
         first: bool,
     ) -> (FloatTensor<Self>, FloatTensor<Self>);
 
+    /// The parameter and its two moments moved.
+    fn direct_adam(
+        value: FloatTensor<Self>,
+        gradient: FloatTensor<Self>,
+        first: FloatTensor<Self>,
+        second: FloatTensor<Self>,
+        by: Adaptive,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>, FloatTensor<Self>);
+
     /// Σ x², `[1]`.
     fn direct_sum_of_squares(x: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 /// A tensor that is all of its memory, in the order of its shape. Memory that others share is copied when it
 /// is written to.
-fn whole(tensor: Host) -> Host {
+pub(super) fn whole(tensor: Host) -> Host {
     let layout = tensor.layout();
     let all = layout.start_offset() == 0 && layout.num_elements() == tensor.storage::<f32>().len();
     if all && tensor.is_contiguous() { tensor } else { tensor.to_contiguous() }
@@ -470,6 +291,20 @@ impl Elementwise for Flex {
         let moving = (velocity.storage_mut(), first);
         elementwise::descend(by, value.storage_mut(), scalars(&gradient), Some(moving));
         (value, velocity)
+    }
+
+    fn direct_adam(
+        value: Host,
+        gradient: Host,
+        first: Host,
+        second: Host,
+        by: Adaptive,
+    ) -> (Host, Host, Host) {
+        let gradient = contiguous(gradient);
+        let [mut value, mut first, mut second] = [value, first, second].map(whole);
+        let moments = [first.storage_mut(), second.storage_mut()];
+        elementwise::adapt(by, value.storage_mut(), scalars(&gradient), moments);
+        (value, first, second)
     }
 
     fn direct_sum_of_squares(x: Host) -> Host {

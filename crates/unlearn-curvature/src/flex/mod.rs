@@ -8,10 +8,12 @@
 //! gather   forward and input gradient      (rows: positions, steps: taps)
 //! product  weight gradient and squares     (rows: taps, steps: positions)
 //! single   weight gradients of single units, written out
-//! norm     batch normalisation of a training step
+//! norm     batch normalisation, with a ReLU behind it
+//! residual  sum and ReLU at the end of a residual block
 //! sweep    batch normalisation and ReLU of a reverse sweep
 //! elementwise  gradient descent and sums of squares
 //! low_rank  layers with a narrow branch beside a frozen weight
+//! tokens   GELU, layer norms and attention of transformers
 //! extension  the above as operations of the backend, with autodiff
 //! ```
 //!
@@ -28,26 +30,31 @@ mod low_rank;
 mod norm;
 mod panel;
 mod product;
+mod residual;
 mod shape;
 mod single;
 mod sweep;
 #[cfg(test)]
 mod tests;
 mod tile;
+pub(crate) mod tokens;
 
 use burn::Tensor;
 use burn::backend::Dispatch;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, TensorData};
 
-pub(crate) use elementwise::Descent;
-use extension::{ConvKernels, DirectConv, DirectNorm, Elementwise, FixedNorm, NormKernels, SweepKernels};
+pub(crate) use elementwise::{Adaptive, Descent};
+use extension::{ConvKernels, DirectConv, Elementwise, SweepKernels};
 pub(crate) use low_rank::{Branch, low_rank_conv, low_rank_linear};
+pub(crate) use norm::Behind;
+use norm::{DirectNorm, FixedNorm, NormKernels};
+pub(crate) use residual::add_relu;
 pub(crate) use shape::ConvShape;
 pub(crate) use single::Order;
 
 /// Whether the kernels can have a tensor.
-fn is_ours<const D: usize>(x: &Tensor<D>) -> bool {
+pub(crate) fn is_ours<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && x.device() == Device::flex()
 }
 
@@ -167,6 +174,7 @@ pub(crate) fn batch_norm_train(
     gamma: &Tensor<1>,
     beta: &Tensor<1>,
     epsilon: f64,
+    behind: Behind,
 ) -> Option<(Tensor<4>, Tensor<1>, Tensor<1>)> {
     if !is_ours(x) || !is_ours(gamma) || x.shape().num_elements() == 0 {
         return None;
@@ -180,32 +188,37 @@ pub(crate) fn batch_norm_train(
         beta.clone().into_dispatch(),
         moments.clone().into_dispatch(),
         epsilon,
+        behind,
     );
     let row = |i: usize| moments.clone().slice_dim(0, i..i + 1).reshape([channels]);
     Some((Tensor::from_dispatch(y), row(0), row(1)))
 }
 
-/// Batch normalisation of x `[n, c, h, w]` by moments `[c]` from elsewhere, differentiable in x; `None` too when gamma
-/// or beta is to have a gradient.
+/// Whether [`batch_norm_fixed`] serves for x `[n, c, h, w]`: not when gamma or beta is to have a gradient.
+pub(crate) fn has_batch_norm_fixed(x: &Tensor<4>, [gamma, beta]: [&Tensor<1>; 2]) -> bool {
+    let trained = gamma.is_tracked() || beta.is_tracked();
+    !trained && is_ours(x) && is_ours(gamma) && x.shape().num_elements() > 0
+}
+
+/// Batch normalisation of x `[n, c, h, w]` by moments `[c]` from elsewhere, differentiable in x, and written over it if
+/// nobody else has it.
 pub(crate) fn batch_norm_fixed(
-    x: &Tensor<4>,
+    x: Tensor<4>,
     [gamma, beta]: [&Tensor<1>; 2],
     [mean, variance]: [Tensor<1>; 2],
     epsilon: f64,
-) -> Option<Tensor<4>> {
-    let trained = gamma.is_tracked() || beta.is_tracked();
-    if trained || !is_ours(x) || !is_ours(gamma) || x.shape().num_elements() == 0 {
-        return None;
-    }
+    behind: Behind,
+) -> Tensor<4> {
     let plain = |t: Tensor<1>| if t.is_autodiff() { t.inner() } else { t };
     let y = Dispatch::direct_fixed_norm(
-        x.clone().into_dispatch(),
+        x.into_dispatch(),
         gamma.clone().into_dispatch(),
         beta.clone().into_dispatch(),
         Tensor::stack::<2>(vec![plain(mean), plain(variance)], 0).into_dispatch(),
         epsilon,
+        behind,
     );
-    Some(Tensor::from_dispatch(y))
+    Tensor::from_dispatch(y)
 }
 
 /// Cotangents `[b·c, …]` where `y` `[b, …]` is above zero.
@@ -278,6 +291,19 @@ pub(crate) fn descend<const D: usize>(
     };
     let (value, velocity) = Dispatch::direct_momentum(value, gradient, velocity, by, first);
     (Tensor::from_dispatch(value), Some(Tensor::from_dispatch(velocity)))
+}
+
+/// A step of Adam: the parameter and its moments, which are zero where there are none yet.
+pub(crate) fn adapt<const D: usize>(
+    by: Adaptive,
+    value: Tensor<D>,
+    gradient: Tensor<D>,
+    moments: Option<[Tensor<D>; 2]>,
+) -> (Tensor<D>, [Tensor<D>; 2]) {
+    let [first, second] = moments.unwrap_or_else(|| [value.zeros_like(), value.zeros_like()]);
+    let [value, gradient, first, second] = [value, gradient, first, second].map(Tensor::into_dispatch);
+    let (value, first, second) = Dispatch::direct_adam(value, gradient, first, second, by);
+    (Tensor::from_dispatch(value), [Tensor::from_dispatch(first), Tensor::from_dispatch(second)])
 }
 
 /// Σ x², `[1]`.

@@ -51,15 +51,15 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-fn random<const D: usize>(dims: [usize; D]) -> Tensor<D> {
+pub(super) fn random<const D: usize>(dims: [usize; D]) -> Tensor<D> {
     Tensor::random(dims, Distribution::Normal(0.0, 1.0), &Device::flex())
 }
 
-fn wide<const D: usize>(x: &Tensor<D>) -> Tensor<D> {
+pub(super) fn wide<const D: usize>(x: &Tensor<D>) -> Tensor<D> {
     x.clone().cast(DType::F64)
 }
 
-fn host<const D: usize>(x: Tensor<D>) -> Vec<f64> {
+pub(super) fn host<const D: usize>(x: Tensor<D>) -> Vec<f64> {
     x.into_data().convert::<f64>().try_into_vec_as::<f64>().unwrap()
 }
 
@@ -257,75 +257,6 @@ fn what_is_not_for_the_kernels_is_left_to_burn() {
     assert!(conv2d(&x, &weight, &options).is_some());
 }
 
-/// Batch normalisation by its formula in float64, with Burn's autodiff: y, x', γ', β'.
-fn norm_reference(
-    x: &Tensor<4>,
-    [gamma, beta]: [&Tensor<1>; 2],
-    g: &Tensor<4>,
-    epsilon: f64,
-) -> [Vec<f64>; 4] {
-    let [n, c, h, w] = x.dims();
-    let x = wide(x).autodiff().require_grad();
-    let [gamma, beta] = [gamma, beta].map(|t| wide(t).autodiff().require_grad());
-    let rows = x.clone().swap_dims(0, 1).reshape([c, n * h * w]);
-    let centred = rows.clone() - rows.mean_dim(1);
-    let variance = centred.clone().square().mean_dim(1);
-    let y =
-        centred / (variance + epsilon).sqrt() * gamma.clone().reshape([c, 1]) + beta.clone().reshape([c, 1]);
-    let y = y.reshape([c, n, h, w]).swap_dims(0, 1);
-    let gradients = (y.clone() * wide(g).autodiff()).sum().backward();
-    [
-        host(y.inner()),
-        host(x.grad(&gradients).unwrap()),
-        host(gamma.grad(&gradients).unwrap()),
-        host(beta.grad(&gradients).unwrap()),
-    ]
-}
-
-#[test]
-fn batch_normalisation_is_its_formula() {
-    Device::flex().seed(6);
-    let device = Device::flex().autodiff();
-    for (dims, shift) in
-        [([4, 3, 5, 5], 0.0f64), ([2, 17, 8, 8], 3.0), ([9, 2, 1, 1], -1.0), ([3, 4, 6, 7], 10.0)]
-    {
-        let x = random(dims) + shift;
-        let (gamma, beta, g) = (random([dims[1]]), random([dims[1]]), random(dims));
-        let epsilon = 1e-5;
-        let expected = norm_reference(&x, [&gamma, &beta], &g, epsilon);
-
-        let on_tape = |data: TensorData| Tensor::<1>::from_data(data, &device).require_grad();
-        let tx = Tensor::<4>::from_data(x.to_data(), &device).require_grad();
-        let (tg, tb) = (on_tape(gamma.to_data()), on_tape(beta.to_data()));
-        let (y, mean, variance) = super::batch_norm_train(&tx, &tg, &tb, epsilon).unwrap();
-        let gradients = (y.clone() * Tensor::from_data(g.to_data(), &device)).sum().backward();
-        let got = [
-            host(y.inner()),
-            host(tx.grad(&gradients).unwrap()),
-            host(tg.grad(&gradients).unwrap()),
-            host(tb.grad(&gradients).unwrap()),
-        ];
-        // Values of size one, a mean of size |shift| that is subtracted with a rounding of its own, sums over
-        // n·h·w values of which float32 adds up at most a plane's sixteenth at a time.
-        let plane = (dims[2] * dims[3] / 16 + 16) as f64;
-        for (got, expected) in got.iter().zip(&expected) {
-            let size = expected.iter().fold(1.0f64, |size, v| size.max(v.abs()));
-            let bound = 2f64.powi(-24) * (plane + 8.0 + 4.0 * shift.abs()) * size * 4.0;
-            for (got, expected) in got.iter().zip(expected) {
-                assert!((got - expected).abs() <= bound, "{got} {expected} ± {bound}");
-            }
-        }
-        let rows = wide(&x).swap_dims(0, 1).reshape([dims[1], dims[0] * dims[2] * dims[3]]);
-        let centred = rows.clone() - rows.clone().mean_dim(1);
-        let bound = 2f64.powi(-24) * (plane + 4.0) * (1.0 + shift * shift + shift.abs());
-        for (got, expected) in [(mean, rows.mean_dim(1)), (variance, centred.square().mean_dim(1))] {
-            for (got, expected) in host(got).into_iter().zip(host(expected)) {
-                assert!((got - expected).abs() <= bound * 4.0, "{got} {expected} ± {bound}");
-            }
-        }
-    }
-}
-
 /// Frozen layers: no gradient of what is not trained, and that of the rest unchanged.
 #[test]
 fn what_is_frozen_has_no_gradient_and_changes_none() {
@@ -350,48 +281,4 @@ fn what_is_frozen_has_no_gradient_and_changes_none() {
     assert_eq!(run(true, false), (for_x, None));
     assert_eq!(run(false, true), (None, for_weight));
     assert_eq!(run(false, false), (None, None));
-}
-
-/// By the formula in float64: y = (x − μ) γ r + β, x' = g γ r.
-#[test]
-fn a_frozen_norm_is_its_formula() {
-    Device::flex().seed(8);
-    let device = Device::flex().autodiff();
-    for dims in [[4, 3, 5, 5], [2, 17, 8, 8], [9, 2, 1, 1]] {
-        let c = dims[1];
-        let (x, g, gamma, beta, mean) = (random(dims), random(dims), random([c]), random([c]), random([c]));
-        let variance = random::<1>([c]).abs() + 0.5;
-        let epsilon = 1e-5;
-        let tx = Tensor::<4>::from_data(x.to_data(), &device).require_grad();
-        let frozen = |t: &Tensor<1>| Tensor::<1>::from_data(t.to_data(), &device);
-        let affine = [&frozen(&gamma), &frozen(&beta)];
-        let y = super::batch_norm_fixed(&tx, affine, [mean.clone(), variance.clone()], epsilon).unwrap();
-        let gradients = (y.clone() * Tensor::from_data(g.to_data(), &device)).sum().backward();
-        let (y, back) = (host(y.inner()), host(tx.grad(&gradients).unwrap()));
-
-        let each = |t: &Tensor<1>| host(t.clone());
-        let (gamma, beta, mean, variance) = (each(&gamma), each(&beta), each(&mean), each(&variance));
-        let plane = dims[2] * dims[3];
-        for (i, ((x, g), (y, back))) in host(x).iter().zip(host(g)).zip(y.iter().zip(back)).enumerate() {
-            let channel = i / plane % c;
-            let scale = gamma[channel] / (variance[channel] + epsilon).sqrt();
-            let expected = (x - mean[channel]) * scale + beta[channel];
-            // Four roundings of values of size two at most times scale.
-            let bound = 2f64.powi(-24) * 4.0 * (3.0 * scale.abs() + beta[channel].abs());
-            assert!((y - expected).abs() <= bound, "{y} {expected} ± {bound}");
-            assert!((back - g * scale).abs() <= bound, "{back} {} ± {bound}", g * scale);
-        }
-        let trained =
-            Tensor::<1>::from_data(TensorData::new(gamma, [c]), &device).cast(DType::F32).require_grad();
-        let moments = [Tensor::zeros([c], &Device::flex()), Tensor::ones([c], &Device::flex())];
-        assert!(
-            super::batch_norm_fixed(
-                &tx,
-                [&trained, &frozen(&Tensor::zeros([c], &Device::flex()))],
-                moments,
-                epsilon
-            )
-            .is_none()
-        );
-    }
 }

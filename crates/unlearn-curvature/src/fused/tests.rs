@@ -1,7 +1,7 @@
 use burn::Tensor;
 use burn::tensor::{DType, Device, Distribution};
 
-use super::{Descent, sum_of_squares};
+use super::{Adam, Descent, sum_of_squares};
 
 fn host(x: Tensor<2>) -> Vec<f64> {
     x.into_data().convert::<f64>().try_into_vec_as::<f64>().unwrap()
@@ -36,6 +36,39 @@ fn steps_are_those_of_float64() {
         if let (Some(a), Some(b)) = (narrow.1, wide.1) {
             close(a, b);
         }
+    }
+}
+
+#[test]
+fn adaptive_steps_are_those_of_float64() {
+    let device = Device::flex();
+    device.seed(5);
+    let normal = || Tensor::<2>::random([37, 1001], Distribution::Normal(0.0, 1.0), &device);
+    for weight_decay in [0.0, 0.1] {
+        let by = Adam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8, weight_decay };
+        let start = normal();
+        let (mut narrow, mut wide) = ((start.clone(), None), (start.clone().cast(DType::F64), None));
+        for time in 1..=4 {
+            let g = normal();
+            let (value, moments) = by.step(0.1, time, wide.0, g.clone().cast(DType::F64), wide.1);
+            wide = (value, Some(moments));
+            let (value, moments) = by.step(0.1, time, narrow.0, g, narrow.1);
+            narrow = (value, Some(moments));
+        }
+        // As above; a step's m / √v has a handful of roundings, and its length is at most a few rates.
+        let bound = 8.0 * 2f64.powi(-24) * 30.0;
+        let close = |a: Tensor<2>, b: Tensor<2>| {
+            host(a).iter().zip(host(b)).for_each(|(a, b)| assert!((a - b).abs() < bound, "{a} {b}"));
+        };
+        let (narrow_moments, wide_moments) = (narrow.1.unwrap(), wide.1.unwrap());
+        close(narrow.0, wide.0);
+        close(narrow_moments.first, wide_moments.first);
+        close(narrow_moments.second, wide_moments.second);
+        // Whoever else has the value keeps it.
+        assert_ne!(host(start.clone()), host(by.step(0.1, 1, start.clone(), normal(), None).0));
+        let before = host(start.clone());
+        drop(by.step(0.1, 1, start.clone(), normal(), None));
+        assert_eq!(host(start), before);
     }
 }
 

@@ -7,6 +7,10 @@ use burn::tensor::activation::softmax;
 /// softmax(q kᵀ / √e) v for each head (Vaswani et al. 2017, eq. 1 and §3.2.2, without the projections); all
 /// `[n, t, d]`, differentiable.
 pub(crate) fn forward(heads: usize, q: Tensor<3>, k: Tensor<3>, v: Tensor<3>) -> Tensor<3> {
+    #[cfg(feature = "flex")]
+    if let Some(y) = crate::flex::tokens::attention(heads, &q, &k, &v) {
+        return y;
+    }
     let weights = weights(split(q, heads), split(k, heads));
     join(weights.matmul(split(v, heads)))
 }

@@ -8,7 +8,6 @@ use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
 
 use super::conv;
-use crate::tape::{ErasedVar, Inputs, Op, Tape};
 
 /// `layer(x) + factor · up(down(x))` of x `[n, i, h, w]`.
 pub(crate) fn conv(layer: &Conv2d, [down, up]: [&Conv2d; 2], factor: f64, x: Tensor<4>) -> Tensor<4> {
@@ -38,50 +37,6 @@ pub(crate) fn linear<const D: usize>(
 /// Scaled where it is smallest.
 fn scaled<const D: usize>(narrow: Tensor<D>, factor: f64) -> Tensor<D> {
     if factor == 1.0 { narrow } else { narrow.mul_scalar(factor) }
-}
-
-/// A layer and its branch as operations of their own; see [`Op::apart`].
-#[derive(Debug, Clone, Copy)]
-pub struct Apart<'a> {
-    layer: Op<'a>,
-    down: Op<'a>,
-    up: Op<'a>,
-    factor: f64,
-}
-
-impl<'a> Op<'a> {
-    /// For tapes that look at each layer with parameters: what a branched one consists of, `None` for everything else.
-    pub fn apart(self) -> Option<Apart<'a>> {
-        match self {
-            Op::BranchedConv2d { layer, down, up, factor } => {
-                Some(Apart { layer: Op::Conv2d(layer), down: Op::Conv2d(down), up: Op::Conv2d(up), factor })
-            }
-            Op::BranchedLinear { layer, down, up, factor } => {
-                Some(Apart { layer: Op::Linear(layer), down: Op::Linear(down), up: Op::Linear(up), factor })
-            }
-            _ => None,
-        }
-    }
-}
-
-impl Apart<'_> {
-    /// Runs layer, narrow factors and sum on `tape`, one operation after another.
-    pub fn run(self, x: ErasedVar, tape: &mut dyn Tape) -> ErasedVar {
-        self.run_with(x.clone(), x, tape)
-    }
-
-    /// The same where the branch sees something else, `branch_x`, than the layer: what dropout left of `x`.
-    pub fn run_with(self, x: ErasedVar, branch_x: ErasedVar, tape: &mut dyn Tape) -> ErasedVar {
-        let y = tape.run(self.layer, Inputs::One(x));
-        let narrow = tape.run(self.down, Inputs::One(branch_x));
-        let narrow = if self.factor == 1.0 {
-            narrow
-        } else {
-            tape.run(Op::Scale { factor: self.factor }, Inputs::One(narrow))
-        };
-        let branch = tape.run(self.up, Inputs::One(narrow));
-        tape.run(Op::Add, Inputs::Two(y, branch))
-    }
 }
 
 #[cfg(feature = "flex")]

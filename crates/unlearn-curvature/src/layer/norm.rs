@@ -7,30 +7,69 @@ use burn::tensor::TensorData;
 use crate::CurvatureError;
 use crate::tree::read;
 
-/// What `layer` makes of `x` `[n, c, h, w]`, as Burn's own call; a training step by our own kernels where they serve,
-/// also when the layer itself is frozen.
+/// What `layer` makes of `x` `[n, c, h, w]`, as Burn's own call: by our own kernels where they serve, also when the layer
+/// itself is frozen.
 pub(crate) fn forward(layer: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if x.is_autodiff()
-        && layer.training.is_enabled()
-        && let Some((y, mean, variance)) =
-            crate::flex::batch_norm_train(&x, &layer.gamma.val(), &layer.beta.val(), layer.epsilon)
-    {
-        for (state, new) in [(&layer.running_mean, mean), (&layer.running_var, variance)] {
-            let before = state.value_sync();
-            let new = if before.is_autodiff() { Tensor::from_inner(new) } else { new };
-            let kept = before.mul_scalar(1.0 - layer.momentum);
-            state.update(kept.add(new.mul_scalar(layer.momentum)).detach());
-        }
-        return y;
-    }
+    return match kernels::forward(layer, x, crate::flex::Behind::Nothing) {
+        Ok(y) => y,
+        Err(x) => layer.forward(x),
+    };
+    #[cfg(not(feature = "flex"))]
+    layer.forward(x)
+}
+
+/// The same with a ReLU behind it.
+pub(crate) fn forward_relu(layer: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    if x.is_autodiff() && !layer.training.is_enabled() {
-        let (affine, moments) = (
-            [&layer.gamma.val(), &layer.beta.val()],
-            [layer.running_mean.value(), layer.running_var.value()],
-        );
-        if let Some(y) = crate::flex::batch_norm_fixed(&x, affine, moments, layer.epsilon) {
+    let x = match kernels::forward(layer, x, crate::flex::Behind::Relu) {
+        Ok(y) => return y,
+        Err(x) => x,
+    };
+    burn::tensor::activation::relu(layer.forward(x))
+}
+
+#[cfg(feature = "flex")]
+mod kernels {
+    use burn::Tensor;
+    use burn::nn::BatchNorm;
+
+    use crate::flex::{Behind, batch_norm_fixed, batch_norm_train, has_batch_norm_fixed};
+
+    /// The layer's result, or `x` again where the kernels do not serve.
+    pub(super) fn forward(layer: &BatchNorm, x: Tensor<4>, behind: Behind) -> Result<Tensor<4>, Tensor<4>> {
+        let (gamma, beta) = (layer.gamma.val(), layer.beta.val());
+        if x.is_autodiff() && layer.training.is_enabled() {
+            let Some((y, mean, variance)) = batch_norm_train(&x, &gamma, &beta, layer.epsilon, behind) else {
+                return Err(x);
+            };
+            for (state, new) in [(&layer.running_mean, mean), (&layer.running_var, variance)] {
+                let before = state.value_sync();
+                let new = if before.is_autodiff() { Tensor::from_inner(new) } else { new };
+                let kept = before.mul_scalar(1.0 - layer.momentum);
+                state.update(kept.add(new.mul_scalar(layer.momentum)).detach());
+            }
+            return Ok(y);
+        }
+        let affine = [&gamma, &beta];
+        if !has_batch_norm_fixed(&x, affine) {
+            return Err(x);
+        }
+        let moments = [layer.running_mean.value(), layer.running_var.value()];
+        Ok(batch_norm_fixed(x, affine, moments, layer.epsilon, behind))
+    }
+}
+
+/// What `layer` makes of x `[…, d]`, as Burn's own call; where gradients are wanted by our own kernel, if it serves.
+pub(crate) fn layer_forward<const D: usize>(layer: &LayerNorm, x: Tensor<D>) -> Tensor<D> {
+    #[cfg(feature = "flex")]
+    if x.is_autodiff()
+        && crate::flex::is_ours(&x)
+        && let Ok(epsilon) = epsilon(layer)
+    {
+        let gamma = layer.gamma.val();
+        let beta = layer.beta.as_ref().map_or_else(|| gamma.zeros_like().detach(), |beta| beta.val());
+        if let Some(y) = crate::flex::tokens::layer_norm(&x, &gamma, &beta, epsilon) {
             return y;
         }
     }

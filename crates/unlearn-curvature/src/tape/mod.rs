@@ -10,14 +10,15 @@
 //!                             Plain: compute   Record: compute and keep
 //! ```
 
+mod apart;
 mod ops;
 mod plain;
 pub mod record;
 mod transformer;
 mod value;
 
-pub use crate::layer::low_rank::Apart;
 pub use crate::layer::tokens::TokenPool;
+pub use apart::Apart;
 pub use ops::{Inputs, Op, Operands};
 pub use plain::Plain;
 pub use record::{Record, Recording};
@@ -34,7 +35,7 @@ use value::AnyVar;
 ///
 /// One method is required. It must compute what [`Op::compute`] computes, to rounding, and return
 /// a value of the rank that the operation documents; whatever else it does (keep inputs, count,
-/// trace) is its own business. A tape that looks at layers with their parameters takes branched ones
+/// trace) is its own business. A tape that looks at single operations takes joined ones
 /// apart first ([`Op::apart`]). Models call the typed methods on `dyn Tape` below.
 pub trait Tape {
     /// Runs `op` on `inputs`.
@@ -69,6 +70,11 @@ impl dyn Tape + '_ {
     /// moved) only when the layer trains and `x` lies on an autodiff device.
     pub fn batch_norm(&mut self, layer: &BatchNorm, x: Var<4>) -> Var<4> {
         self.one(Op::BatchNorm(layer), x)
+    }
+
+    /// `max(y, 0)` of y = [`batch_norm`](Self::batch_norm) of `x`, in fewer passes over memory.
+    pub fn batch_norm_relu(&mut self, layer: &BatchNorm, x: Var<4>) -> Var<4> {
+        self.one(Op::BatchNormRelu(layer), x)
     }
 
     /// Layer normalisation over the last dimension, `[…, d]`.
@@ -109,6 +115,11 @@ impl dyn Tape + '_ {
         Tensor<D>: Ranked<D>,
     {
         Var::from_any(self.run(Op::Add, Inputs::Two(a.into_any(), b.into_any())))
+    }
+
+    /// `max(a + b, 0)`, equal shapes `[n, c, h, w]`: the end of a residual block.
+    pub fn add_relu(&mut self, a: Var<4>, b: Var<4>) -> Var<4> {
+        Var::from_any(self.run(Op::AddRelu, Inputs::Two(a.into_any(), b.into_any())))
     }
 
     /// `factor · x`.

@@ -8,7 +8,7 @@ use burn::tensor::{Tensor, activation, s};
 
 use super::value::{AnyTensor, AnyVar};
 use crate::layer::tokens::{self, TokenPool};
-use crate::layer::{attention, conv, low_rank, norm};
+use crate::layer::{activation as layer_activation, attention, conv, low_rank, norm};
 
 /// An operation of a model, with the layer whose parameters it uses.
 #[derive(Debug, Clone, Copy)]
@@ -25,6 +25,8 @@ pub enum Op<'a> {
     Conv2d(&'a Conv2d),
     /// Batch normalisation; rank 4 → 4.
     BatchNorm(&'a BatchNorm),
+    /// Batch normalisation and `max(x, 0)` of it; rank 4 → 4.
+    BatchNormRelu(&'a BatchNorm),
     /// Layer normalisation over the last dimension; keeps the rank.
     LayerNorm(&'a LayerNorm),
     /// `x W + b` over the last dimension; keeps the rank.
@@ -57,6 +59,8 @@ pub enum Op<'a> {
     Gelu,
     /// `a + b`; keeps the rank.
     Add,
+    /// `max(a + b, 0)`; rank 4 → 4.
+    AddRelu,
     /// `factor · x`; keeps the rank.
     Scale {
         /// A constant.
@@ -152,7 +156,10 @@ impl Op<'_> {
             }
             (Self::Conv2d(layer), One(AnyTensor::R4(x))) => AnyTensor::R4(conv::forward(layer, x)),
             (Self::BatchNorm(layer), One(AnyTensor::R4(x))) => AnyTensor::R4(norm::forward(layer, x)),
-            (Self::LayerNorm(layer), One(x)) => each_rank!(x, t => layer.forward(t)),
+            (Self::BatchNormRelu(layer), One(AnyTensor::R4(x))) => {
+                AnyTensor::R4(norm::forward_relu(layer, x))
+            }
+            (Self::LayerNorm(layer), One(x)) => each_rank!(x, t => norm::layer_forward(layer, t)),
             (Self::Linear(layer), One(x)) => each_rank!(x, t => layer.forward(t)),
             (Self::BranchedConv2d { layer, down, up, factor }, One(AnyTensor::R4(x))) => {
                 AnyTensor::R4(low_rank::conv(layer, [down, up], *factor, x))
@@ -161,11 +168,12 @@ impl Op<'_> {
                 each_rank!(x, t => low_rank::linear(layer, [down, up], *factor, t))
             }
             (Self::Relu, One(x)) => each_rank!(x, t => activation::relu(t)),
-            (Self::Gelu, One(x)) => each_rank!(x, t => activation::gelu(t)),
+            (Self::Gelu, One(x)) => each_rank!(x, t => layer_activation::gelu_forward(t)),
             (Self::Scale { factor }, One(x)) => each_rank!(x, t => t.mul_scalar(*factor)),
             (Self::Add, Two(AnyTensor::R2(a), AnyTensor::R2(b))) => AnyTensor::R2(a + b),
             (Self::Add, Two(AnyTensor::R3(a), AnyTensor::R3(b))) => AnyTensor::R3(a + b),
             (Self::Add, Two(AnyTensor::R4(a), AnyTensor::R4(b))) => AnyTensor::R4(a + b),
+            (Self::AddRelu, Two(AnyTensor::R4(a), AnyTensor::R4(b))) => AnyTensor::R4(add_relu(a, b)),
             (Self::MaxPool2d(layer), One(AnyTensor::R4(x))) => AnyTensor::R4(layer.forward(x)),
             (Self::GlobalAvgPool, One(AnyTensor::R4(x))) => {
                 let [n, c, h, w] = x.dims();
@@ -185,6 +193,13 @@ impl Op<'_> {
             (op, inputs) => unreachable!("{op:?} cannot run on {inputs:?}"),
         }
     }
+}
+
+fn add_relu(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
+    #[cfg(feature = "flex")]
+    return crate::flex::add_relu(a, b);
+    #[cfg(not(feature = "flex"))]
+    activation::relu(a + b)
 }
 
 fn subsample_pad(x: Tensor<4>, pad: usize) -> Tensor<4> {

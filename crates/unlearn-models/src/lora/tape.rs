@@ -23,8 +23,8 @@ impl Tape for Adapting<'_> {
             _ => false,
         };
         // Of a base that has adapters already: ours stand beside the same layer.
-        if let (Some(apart), Inputs::One(x), true) = (op.apart(), &inputs, has_ours) {
-            return apart.run(x.clone(), self);
+        if let (Some(apart), true) = (op.apart(), has_ours) {
+            return apart.run(inputs, self);
         }
         match (op, inputs) {
             // A has as many inputs as a weight without groups.

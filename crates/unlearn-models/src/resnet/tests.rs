@@ -233,6 +233,9 @@ impl Tape for Counting {
         op: unlearn_curvature::tape::Op<'_>,
         inputs: unlearn_curvature::tape::Inputs,
     ) -> unlearn_curvature::tape::ErasedVar {
+        if let Some(apart) = op.apart() {
+            return apart.run(inputs, self);
+        }
         let name = format!("{op:?}").split(['(', ' ']).next().unwrap_or_default().to_owned();
         *self.0.entry(name).or_default() += 1;
         unlearn_curvature::tape::ErasedVar::untracked(op.compute(inputs.into_values()))

@@ -137,8 +137,7 @@ fn adam_w_is_pytorchs() {
                 let (beta_1, beta_2) = betas;
                 let config = OptimizerConfig::AdamW { beta_1, beta_2, epsilon, weight_decay: decay };
                 let off = difference(&config, |r, g, rate| r.adam_w(g, rate, betas, epsilon, decay));
-                // Burn keeps the betas in float32: 1 − 0.999 is then off by 1e-5 of itself.
-                assert!(off < 2e-5, "{config:?}: {off}");
+                assert!(off < ROUNDING, "{config:?}: {off}");
             }
         }
     }

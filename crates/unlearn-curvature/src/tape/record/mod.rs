@@ -123,8 +123,8 @@ impl Record {
 
 impl Tape for Record {
     fn run(&mut self, op: Op<'_>, inputs: Inputs) -> ErasedVar {
-        if let (Some(apart), Inputs::One(x)) = (op.apart(), &inputs) {
-            return apart.run(x.clone(), self);
+        if let Some(apart) = op.apart() {
+            return apart.run(inputs, self);
         }
         let nodes = inputs.each().map(|input| input.and_then(|input| input.node));
         let tracked = inputs.each().into_iter().flatten().any(|input| input.value.is_autodiff());

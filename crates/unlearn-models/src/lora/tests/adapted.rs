@@ -182,7 +182,7 @@ fn nothing_before_the_first_adapter_is_on_the_graph() {
     impl Tape for Watching {
         fn run(&mut self, op: Op<'_>, inputs: Inputs) -> ErasedVar {
             let y = self.0.run(op, inputs);
-            if let (Op::Add | Op::BranchedConv2d { .. }, AnyTensor::R4(t)) = (op, &y.value) {
+            if let (Op::AddRelu | Op::BranchedConv2d { .. }, AnyTensor::R4(t)) = (op, &y.value) {
                 self.1.push(t.is_tracked());
             }
             y

@@ -1,0 +1,274 @@
+//! softmax(q kᵀ / √e) v of each head, and back through it, a head of a sample at a time: its weights never leave the
+//! cache, and are made again on the way back.
+//!
+//! t tokens, h heads of e features, d = h·e; everything `[n, t, d]`, of which a head's rows are pieces.
+
+use pulp::{Arch, Simd, WithSimd};
+use rayon::prelude::*;
+
+use super::math::softmax;
+use crate::flex::panel::{Aligned, Panel, for_panel, panels, transpose};
+use crate::flex::tile::{Steps, tile};
+
+/// Tokens of which a head's weights (and as many cotangents) still lie well in a cache.
+pub(super) const MOST_TOKENS: usize = 512;
+
+/// Sizes, and what follows from them.
+pub(super) struct Plan {
+    tokens: usize,
+    heads: usize,
+    features: usize,
+    over_features: Steps,
+    over_tokens: Steps,
+    /// From row to row of a head's weights.
+    down: Steps,
+    to_tokens: Vec<Panel>,
+    to_features: Vec<Panel>,
+}
+
+impl Plan {
+    pub(super) fn new(tokens: usize, heads: usize, width: usize) -> Self {
+        let features = width / heads;
+        let steps = |count: usize, by: usize| Steps::new((0..count).map(|i| (i * by) as u32).collect());
+        Self {
+            tokens,
+            heads,
+            features,
+            over_features: steps(features, 1),
+            over_tokens: steps(tokens, 1),
+            down: steps(tokens, tokens),
+            to_tokens: panels(tokens),
+            to_features: panels(features),
+        }
+    }
+
+    fn width(&self) -> usize {
+        self.heads * self.features
+    }
+
+    fn sample(&self) -> usize {
+        self.tokens * self.width()
+    }
+
+    /// The rows of a head.
+    fn rows<'a>(&self, of: &'a [f32], head: usize) -> Rows<'a> {
+        Rows { source: &of[head * self.features..], step: self.width(), count: self.tokens }
+    }
+
+    fn scale(&self) -> f32 {
+        (self.features as f64).sqrt().recip() as f32
+    }
+}
+
+/// Rows of a matrix inside of a longer slice.
+#[derive(Clone, Copy)]
+struct Rows<'a> {
+    source: &'a [f32],
+    step: usize,
+    count: usize,
+}
+
+/// What a thread works in.
+#[derive(Default)]
+struct Room {
+    /// A head's weights, `[t, t]`.
+    weights: Vec<f32>,
+    /// Their cotangents, `[t, t]`.
+    cotangents: Vec<f32>,
+    packed: Aligned,
+}
+
+impl Room {
+    fn new(plan: &Plan) -> Self {
+        let square = || vec![0.0; plan.tokens * plan.tokens];
+        Self { weights: square(), cotangents: square(), packed: Aligned::default() }
+    }
+}
+
+/// A matrix product's right side, cut into panels.
+struct Right<'a> {
+    cut: &'a [Panel],
+    packed: &'a Aligned,
+}
+
+/// The head's rows of `of` as they are, `[t, e]`.
+fn straight<'a>(plan: &'a Plan, of: &[f32], head: usize, packed: &'a mut Aligned) -> Right<'a> {
+    let Rows { source, step, count } = plan.rows(of, head);
+    let cut = &plan.to_features;
+    let mut rest = packed.reset(cut.iter().map(|panel| panel.width * count).sum());
+    for panel in cut {
+        let (part, others) = rest.split_at_mut(panel.width * count);
+        rest = others;
+        for (to, row) in part.chunks_exact_mut(panel.width).zip(source.chunks(step)) {
+            to[..panel.live].copy_from_slice(&row[panel.outputs()]);
+            to[panel.live..].fill(0.0);
+        }
+    }
+    Right { cut, packed }
+}
+
+/// The head's rows of `of` turned, `[e, t]`, times `scale`.
+fn turned<'a>(plan: &'a Plan, of: &[f32], head: usize, scale: f32, packed: &'a mut Aligned) -> Right<'a> {
+    let Rows { source, step, .. } = plan.rows(of, head);
+    let (cut, features) = (&plan.to_tokens, plan.features);
+    let mut rest = packed.reset(cut.iter().map(|panel| panel.width * features).sum());
+    for panel in cut {
+        let (part, others) = rest.split_at_mut(panel.width * features);
+        rest = others;
+        transpose(panel, features, part, |j| &source[(panel.first + j) * step..], scale);
+    }
+    Right { cut, packed }
+}
+
+/// Where a product's rows go.
+struct To<'a> {
+    rows: &'a mut [f32],
+    step: usize,
+}
+
+/// `to` = left · right, summed over `steps` of the left side.
+#[inline(always)]
+fn product<S: Simd>(simd: S, left: Rows, steps: &Steps, right: &Right, mut to: To) {
+    let mut packed = right.packed.as_slice();
+    for panel in right.cut {
+        let (part, rest) = packed.split_at(panel.width * steps.len());
+        packed = rest;
+        for_panel!(S::F32_LANES, panel.vectors, piece::<S, R, V>(simd, left, steps, part, panel, &mut to));
+    }
+}
+
+#[inline(always)]
+fn piece<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    left: Rows,
+    steps: &Steps,
+    part: &[f32],
+    panel: &Panel,
+    to: &mut To,
+) {
+    let (vectors, _) = S::as_simd_f32s(part);
+    let (vectors, _) = vectors.as_chunks::<V>();
+    let width = V * S::F32_LANES;
+    for first in (0..left.count).step_by(R) {
+        let last = R.min(left.count - first) - 1;
+        // Missing rows repeat the last one and are not stored.
+        let rows: [usize; R] = std::array::from_fn(|r| (first + r.min(last)) * left.step);
+        let sums = tile::<S, R, V>(simd, left.source, &rows, steps, vectors);
+        let flat: &[f32] = pulp::bytemuck::cast_slice(sums.as_flattened());
+        for (r, row) in flat.chunks_exact(width).take(last + 1).enumerate() {
+            to.rows[(first + r) * to.step + panel.first..][..panel.live].copy_from_slice(&row[..panel.live]);
+        }
+    }
+}
+
+/// A head's weights, into `room`.
+#[inline(always)]
+fn weigh<S: Simd>(simd: S, plan: &Plan, q: &[f32], k: &[f32], head: usize, room: &mut Room) {
+    let right = turned(plan, k, head, plan.scale(), &mut room.packed);
+    let to = To { rows: &mut room.weights, step: plan.tokens };
+    product(simd, plan.rows(q, head), &plan.over_features, &right, to);
+    room.weights.chunks_exact_mut(plan.tokens).for_each(softmax);
+}
+
+/// softmax(q kᵀ / √e) v, `[n, t, d]`.
+pub(super) fn forward(plan: &Plan, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
+    let (arch, size) = (Arch::new(), plan.sample());
+    let mut y = vec![0.0; q.len()];
+    let inputs = q.par_chunks_exact(size).zip(k.par_chunks_exact(size)).zip(v.par_chunks_exact(size));
+    y.par_chunks_exact_mut(size).zip(inputs).for_each_init(
+        || Room::new(plan),
+        |room, (y, ((q, k), v))| arch.dispatch(Forward { plan, q, k, v, y, room }),
+    );
+    y
+}
+
+struct Forward<'a> {
+    plan: &'a Plan,
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    y: &'a mut [f32],
+    room: &'a mut Room,
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { plan, q, k, v, y, room } = self;
+        for head in 0..plan.heads {
+            weigh(simd, plan, q, k, head, room);
+            let right = straight(plan, v, head, &mut room.packed);
+            let left = Rows { source: &room.weights, step: plan.tokens, count: plan.tokens };
+            let to = To { rows: &mut y[head * plan.features..], step: plan.width() };
+            product(simd, left, &plan.over_tokens, &right, to);
+        }
+    }
+}
+
+/// The gradients of q, k and v, given that of the result, all `[n, t, d]`.
+///
+/// With P the weights and G the gradient: V' = Pᵀ G, P' = G Vᵀ, S' = P ∘ (P' − rowsum(P ∘ P')) / √e, Q' = S' K,
+/// K' = S'ᵀ Q.
+pub(super) fn backward(plan: &Plan, [q, k, v]: [&[f32]; 3], g: &[f32]) -> [Vec<f32>; 3] {
+    let (arch, size) = (Arch::new(), plan.sample());
+    let [mut for_q, mut for_k, mut for_v] = std::array::from_fn(|_| vec![0.0; q.len()]);
+    let inputs = q.par_chunks_exact(size).zip(k.par_chunks_exact(size)).zip(v.par_chunks_exact(size));
+    let inputs = inputs.zip(g.par_chunks_exact(size));
+    let results = for_q.par_chunks_exact_mut(size).zip(for_k.par_chunks_exact_mut(size));
+    results.zip(for_v.par_chunks_exact_mut(size)).zip(inputs).for_each_init(
+        || Room::new(plan),
+        |room, (((for_q, for_k), for_v), (((q, k), v), g))| {
+            arch.dispatch(Backward { plan, inputs: [q, k, v], g, results: [for_q, for_k, for_v], room });
+        },
+    );
+    [for_q, for_k, for_v]
+}
+
+struct Backward<'a> {
+    plan: &'a Plan,
+    inputs: [&'a [f32]; 3],
+    g: &'a [f32],
+    results: [&'a mut [f32]; 3],
+    room: &'a mut Room,
+}
+
+impl WithSimd for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self { plan, inputs: [q, k, v], g, results: [for_q, for_k, for_v], room } = self;
+        let (tokens, scale) = (plan.tokens, plan.scale());
+        for head in 0..plan.heads {
+            let place = head * plan.features;
+            let to = |rows| To { rows, step: plan.width() };
+            weigh(simd, plan, q, k, head, room);
+
+            let right = straight(plan, g, head, &mut room.packed);
+            // Columns of the weights: down the rows.
+            let left = Rows { source: &room.weights, step: 1, count: tokens };
+            product(simd, left, &plan.down, &right, to(&mut for_v[place..]));
+
+            let right = turned(plan, v, head, 1.0, &mut room.packed);
+            let cotangents = To { rows: &mut room.cotangents, step: tokens };
+            product(simd, plan.rows(g, head), &plan.over_features, &right, cotangents);
+            let rows = room.cotangents.chunks_exact_mut(tokens).zip(room.weights.chunks_exact(tokens));
+            for (cotangents, weights) in rows {
+                let along = crate::flex::norm::sum(cotangents, weights, |c, w| c * w) as f32;
+                for (c, &w) in cotangents.iter_mut().zip(weights) {
+                    *c = w * (*c - along) * scale;
+                }
+            }
+
+            let right = straight(plan, k, head, &mut room.packed);
+            let left = Rows { source: &room.cotangents, step: tokens, count: tokens };
+            product(simd, left, &plan.over_tokens, &right, to(&mut for_q[place..]));
+
+            let right = straight(plan, q, head, &mut room.packed);
+            let left = Rows { source: &room.cotangents, step: 1, count: tokens };
+            product(simd, left, &plan.down, &right, to(&mut for_k[place..]));
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! Layer normalisation of rows of d entries, and its gradients (Ba et al. 2016, eq. 3 and its derivative):
+//!
+//! ```text
+//! y  = γ x̂ + β                           x̂ = (x − μ) r,  r = (σ² + ε)^(−1/2), of each row
+//! x' = r (ĝ − mean(ĝ) − x̂ mean(ĝ x̂))     ĝ = g γ
+//! γ' = Σ g x̂,  β' = Σ g                   over rows
+//! ```
+
+use pulp::Arch;
+use rayon::prelude::*;
+
+use crate::flex::norm::sum;
+
+/// Rows that a thread takes at once. What is summed in which order follows from it, and never from the number of
+/// threads.
+const TOGETHER: usize = 64;
+
+/// A row's μ and r.
+#[inline(always)]
+fn moments(x: &[f32], epsilon: f64) -> (f32, f32) {
+    let d = x.len() as f64;
+    let mean = (sum(x, x, |x, _| x) / d) as f32;
+    let variance = sum(x, x, |x, _| (x - mean) * (x - mean)) / d;
+    (mean, (1.0 / (variance + epsilon).sqrt()) as f32)
+}
+
+/// y.
+pub(super) fn forward(x: &[f32], gamma: &[f32], beta: &[f32], epsilon: f64) -> Vec<f32> {
+    let d = gamma.len();
+    let mut y = vec![0.0; x.len()];
+    let arch = Arch::new();
+    y.par_chunks_mut(TOGETHER * d).zip(x.par_chunks(TOGETHER * d)).for_each(|(y, x)| {
+        arch.dispatch(|| {
+            for (y, x) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
+                let (mean, r) = moments(x, epsilon);
+                for (((y, &x), &gamma), &beta) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
+                    *y = (x - mean) * r * gamma + beta;
+                }
+            }
+        });
+    });
+    y
+}
+
+/// x', γ' and β'; of the last two nothing is computed, and zeros are given, unless they are `wanted`.
+pub(super) fn backward(
+    x: &[f32],
+    g: &[f32],
+    gamma: &[f32],
+    epsilon: f64,
+    wanted: bool,
+) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    let d = gamma.len();
+    let mut back = vec![0.0; x.len()];
+    let arch = Arch::new();
+    let inputs = x.par_chunks(TOGETHER * d).zip(g.par_chunks(TOGETHER * d));
+    let pieces = back.par_chunks_mut(TOGETHER * d).zip(inputs).map(|(back, (x, g))| {
+        let (mut scale, mut shift) = (vec![0.0; d], vec![0.0; d]);
+        let mut hats = vec![0.0; d];
+        arch.dispatch(|| {
+            let rows = back.chunks_exact_mut(d).zip(x.chunks_exact(d)).zip(g.chunks_exact(d));
+            for ((back, x), g) in rows {
+                let (mean, r) = moments(x, epsilon);
+                for (((hat, back), (&x, &g)), &gamma) in
+                    hats.iter_mut().zip(&mut *back).zip(x.iter().zip(g)).zip(gamma)
+                {
+                    *hat = (x - mean) * r;
+                    *back = g * gamma;
+                }
+                let level = (sum(back, back, |g, _| g) / d as f64) as f32;
+                let slope = (sum(back, &hats, |g, hat| g * hat) / d as f64) as f32;
+                for (back, &hat) in back.iter_mut().zip(&hats) {
+                    *back = r * (*back - level - hat * slope);
+                }
+                if wanted {
+                    for (((scale, shift), &hat), &g) in scale.iter_mut().zip(&mut shift).zip(&hats).zip(g) {
+                        *scale += g * hat;
+                        *shift += g;
+                    }
+                }
+            }
+        });
+        (scale, shift)
+    });
+    let pieces: Vec<(Vec<f32>, Vec<f32>)> = pieces.collect();
+    let total = |of: fn(&(Vec<f32>, Vec<f32>)) -> &Vec<f32>| {
+        let mut sums = vec![0.0f64; d];
+        for piece in &pieces {
+            for (sum, &part) in sums.iter_mut().zip(of(piece)) {
+                *sum += f64::from(part);
+            }
+        }
+        sums.into_iter().map(|sum| sum as f32).collect()
+    };
+    let (for_gamma, for_beta) = (total(|piece| &piece.0), total(|piece| &piece.1));
+    (back, for_gamma, for_beta)
+}

@@ -1,0 +1,188 @@
+//! The kernels against Burn's own operations in float64.
+
+use burn::Tensor;
+use burn::tensor::activation::{self, softmax};
+use burn::tensor::{DType, Device, Distribution, TensorData};
+
+use super::{attention, gelu, gelu_back, layer_norm, math};
+
+/// 2⁻²⁴, half a unit in the last place of numbers near 1.
+const UNIT: f64 = 1.0 / (1u64 << 24) as f64;
+
+fn random<const D: usize>(dims: [usize; D], spread: f64) -> Tensor<D> {
+    Tensor::random(dims, Distribution::Normal(0.0, spread), &Device::flex())
+}
+
+fn taped<const D: usize>(x: &Tensor<D>) -> Tensor<D> {
+    x.clone().autodiff().require_grad()
+}
+
+fn wide<const D: usize>(x: &Tensor<D>) -> Tensor<D> {
+    x.clone().cast(DType::F64)
+}
+
+fn host<const D: usize>(x: Tensor<D>) -> Vec<f64> {
+    x.into_data().convert::<f64>().try_into_vec_as::<f64>().unwrap()
+}
+
+/// |got − expected| ≤ `units` · 2⁻²⁴ · the largest entry of `size`.
+#[track_caller]
+fn close<const D: usize>(what: &str, got: Tensor<D>, expected: Tensor<D>, size: f64, units: f64) {
+    assert_eq!(got.dims(), expected.dims(), "{what}");
+    let bound = units * UNIT * size;
+    for (i, (got, expected)) in host(got).into_iter().zip(host(expected)).enumerate() {
+        assert!((got - expected).abs() <= bound, "{what}[{i}]: {got} for {expected}, bound {bound:.1e}");
+    }
+}
+
+fn largest<const D: usize>(x: &Tensor<D>) -> f64 {
+    host(x.clone()).into_iter().fold(0.0, |largest, x| largest.max(x.abs()))
+}
+
+#[test]
+fn the_exponential_holds_its_precision_down_to_the_smallest_numbers() {
+    for i in 0..=870_000 {
+        let x = -(i as f32) * 1e-4;
+        let (got, expected) = (f64::from(math::exp(x)), f64::from(x).exp());
+        // Two roundings of the last product and sum, one of r relative to 1, and that of the polynomial.
+        assert!((got / expected - 1.0).abs() <= 4.0 * UNIT, "{x}: {got} for {expected}");
+    }
+    assert_eq!(math::exp(0.0).to_bits(), 1f32.to_bits());
+    assert!(math::exp(f32::NAN).is_nan());
+    for x in [-88.0, -1e30, f32::NEG_INFINITY] {
+        assert!((0.0..2e-38).contains(&math::exp(x)), "{x}");
+    }
+}
+
+#[test]
+fn gelu_and_its_derivative_are_those_of_the_error_function() {
+    let values: Vec<f32> = (-16_000..=16_000).map(|i| i as f32 * 1e-3).collect();
+    let n = values.len();
+    let x = Tensor::<2>::from_data(TensorData::new(values, [1, n]), &Device::flex());
+    let plain = gelu(&x).unwrap();
+    let expected = activation::gelu(wide(&x));
+    // Φ is within 4 units of 1 (module docs of `math`), and where it is small its error is relative to it.
+    for ((got, expected), x) in host(plain.clone()).into_iter().zip(host(expected)).zip(host(x.clone())) {
+        assert!((got - expected).abs() <= 5.0 * UNIT * x.abs(), "{x}: {got} for {expected}");
+    }
+    let (short, long) = (taped(&x), taped(&wide(&x)));
+    let slopes = short.grad(&gelu(&short).unwrap().sum().backward()).unwrap();
+    let expected = long.grad(&activation::gelu(long.clone()).sum().backward()).unwrap();
+    // Φ + x φ: 4 units of 1, and of x φ (at most 0.25) the exponential's 4 and those of the argument's rounding, x²/2
+    // units: x³ φ / 2 is below 0.24 everywhere.
+    close("slope", slopes, expected, 1.0, 8.0);
+    let ends = Tensor::<1>::from_floats([f32::INFINITY, 60.0, -60.0, f32::NAN], &Device::flex());
+    let ends = host(gelu(&ends).unwrap());
+    assert!(ends[0] == f64::INFINITY && ends[1] == 60.0 && ends[2] == 0.0 && ends[3].is_nan(), "{ends:?}");
+}
+
+#[test]
+fn columns_of_a_sample_share_its_derivatives() {
+    Device::flex().seed(3);
+    let (b, c, size) = (3, 4, 37);
+    let (x, g) = (random([b, 1, size], 1.5), random([b * c, 1, size], 1.0));
+    let got = gelu_back(&x, &g, c).unwrap();
+    for sample in 0..b {
+        for column in 0..c {
+            let row = sample * c + column;
+            let one = |t: &Tensor<3>, i: usize| t.clone().slice_dim(0, i..i + 1);
+            let expected = gelu_back(&one(&x, sample), &one(&g, row), 1).unwrap();
+            assert_eq!(host(one(&got, row)), host(expected), "{row}");
+        }
+    }
+}
+
+/// Burn's operations in the precision of `x`.
+fn by_parts(x: Tensor<2>, gamma: Tensor<1>, beta: Tensor<1>, epsilon: f64) -> Tensor<2> {
+    let centred = x.clone() - x.mean_dim(1);
+    let variance = centred.clone().square().mean_dim(1);
+    centred / variance.add_scalar(epsilon).sqrt() * gamma.unsqueeze() + beta.unsqueeze()
+}
+
+#[test]
+fn layer_norms_and_their_gradients_are_those_of_the_formula() {
+    Device::flex().seed(4);
+    for (rows, d, epsilon) in [(1, 2, 1e-5), (3, 17, 1e-12), (70, 128, 1e-6), (200, 33, 0.1)] {
+        let (x, g) = (random([rows, d], 2.0).add_scalar(0.7), random([rows, d], 1.0));
+        let (gamma, beta) = (random([d], 1.0), random([d], 1.0));
+        let [x32, x64] = [taped(&x), taped(&wide(&x))];
+        let [gamma32, gamma64] = [taped(&gamma), taped(&wide(&gamma))];
+        let [beta32, beta64] = [taped(&beta), taped(&wide(&beta))];
+        let short = layer_norm(&x32, &gamma32, &beta32, epsilon).unwrap();
+        let long = by_parts(x64.clone(), gamma64.clone(), beta64.clone(), epsilon);
+        // A sum of d entries on sixteen lanes is off by d/16 + 1 units of the sum of their sizes; a row's smallest
+        // deviation is what the mean's error is divided by.
+        let deviation = host(x.clone().var_bias(1).sqrt()).into_iter().fold(f64::INFINITY, f64::min);
+        let units = (d as f64 / 16.0 + 8.0) * (1.0 + largest(&x) / deviation);
+        close("y", short.clone().inner(), long.clone().inner(), largest(&long.clone().inner()), units);
+        let short = (short * g.clone().autodiff()).sum().backward();
+        let long = (long * wide(&g).autodiff()).sum().backward();
+        let (got, expected) = (x32.grad(&short).unwrap(), x64.grad(&long).unwrap());
+        let size = largest(&g) * largest(&gamma) / deviation;
+        close("x'", got, expected, size, 4.0 * units);
+        let (got, expected) = (gamma32.grad(&short).unwrap(), gamma64.grad(&long).unwrap());
+        let rows = rows as f64;
+        close("gamma'", got, expected, rows * largest(&g), units + 64.0);
+        close("beta'", beta32.grad(&short).unwrap(), beta64.grad(&long).unwrap(), rows * largest(&g), 64.0);
+    }
+}
+
+#[test]
+fn frozen_layer_norms_have_the_same_input_gradient() {
+    Device::flex().seed(5);
+    let (x, gamma, beta) = (random([9, 20], 1.0), random([20], 1.0), random([20], 1.0));
+    let of = |gamma: Tensor<1>, beta: Tensor<1>| {
+        let x = taped(&x);
+        let gradients = layer_norm(&x, &gamma, &beta, 1e-6).unwrap().square().sum().backward();
+        host(x.grad(&gradients).unwrap())
+    };
+    assert_eq!(of(taped(&gamma), taped(&beta)), of(gamma.autodiff(), beta.autodiff()));
+}
+
+/// Attention by Burn's operations in the precision of the inputs.
+fn attention_by_parts(heads: usize, [q, k, v]: [Tensor<3>; 3]) -> Tensor<3> {
+    let [n, t, d] = q.dims();
+    let split = |x: Tensor<3>| x.reshape([n, t, heads, d / heads]).swap_dims(1, 2);
+    let scale = ((d / heads) as f64).sqrt().recip();
+    let weights = softmax(split(q).matmul(split(k).swap_dims(2, 3)).mul_scalar(scale), 3);
+    weights.matmul(split(v)).swap_dims(1, 2).reshape([n, t, d])
+}
+
+#[test]
+fn attention_and_its_gradients_are_those_of_the_formula() {
+    Device::flex().seed(6);
+    for (n, t, heads, e) in [(1, 1, 1, 1), (2, 5, 3, 4), (3, 17, 2, 16), (2, 65, 4, 32), (1, 33, 1, 70)] {
+        let inputs: [Tensor<3>; 3] = std::array::from_fn(|_| random([n, t, heads * e], 1.0));
+        let g = random([n, t, heads * e], 1.0);
+        let short = inputs.clone().map(|x| taped(&x));
+        let long = inputs.clone().map(|x| taped(&wide(&x)));
+        let [q, k, v] = &short;
+        let y = attention(heads, q, k, v).unwrap();
+        let expected = attention_by_parts(heads, long.clone());
+        // A score is off by e + 1 units of Σ |q k| / √e, which for entries of size s is at most √e s²; the weights by as
+        // much relative to themselves, and sums of t of them by t units more.
+        let largest_input = inputs.iter().map(largest).fold(0.0, f64::max);
+        let score = (e as f64 + 1.0) * (e as f64).sqrt() * largest_input.powi(2);
+        let units = 2.0 * score + t as f64 + 16.0;
+        close("y", y.clone().inner(), expected.clone().inner(), largest_input, units);
+        let gradients = (y * g.clone().autodiff()).sum().backward();
+        let expected = (expected * wide(&g).autodiff()).sum().backward();
+        for ((name, short), long) in ["q", "k", "v"].into_iter().zip(&short).zip(&long) {
+            let (got, expected) = (short.grad(&gradients).unwrap(), long.grad(&expected).unwrap());
+            // Cotangents of scores are sums of e products; what is summed over is at most t weights of sum 1 (v), or
+            // their cotangents times inputs (q, k).
+            let size = largest(&g) * largest_input.powi(2).max(1.0) * (e as f64).sqrt() * (t as f64).sqrt();
+            close(name, got, expected, size, 2.0 * units);
+        }
+    }
+}
+
+#[test]
+fn nothing_is_taken_that_does_not_fit() {
+    let x = random([2, 4, 6], 1.0);
+    assert!(attention(4, &x, &x, &x).is_none());
+    assert!(attention(0, &x, &x, &x).is_none());
+    assert!(attention(2, &x, &x, &random([2, 3, 6], 1.0)).is_none());
+    assert!(attention(2, &wide(&x), &wide(&x), &wide(&x)).is_none());
+    assert!(gelu(&wide(&x)).is_none());
+}
