@@ -11,8 +11,10 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bad::transformers::folder;
 use common::{Done, TINY_VIT, Tool, hash};
@@ -30,6 +32,11 @@ struct Server {
 
 impl Server {
     fn start(folder: PathBuf) -> Self {
+        Self::slow(folder, Duration::ZERO)
+    }
+
+    /// One that rests before each file.
+    fn slow(folder: PathBuf, rest: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(AtomicUsize::new(0));
@@ -44,6 +51,9 @@ impl Server {
                 while head.next().and_then(Result::ok).is_some_and(|line| !line.is_empty()) {}
                 seen.fetch_add(1, Ordering::SeqCst);
                 let address = first.split(' ').nth(1).unwrap_or_default();
+                if address.contains("/resolve/") {
+                    std::thread::sleep(rest);
+                }
                 let (status, body) = match answer(&folder, address) {
                     Some(body) => ("200 OK", body),
                     None => ("404 Not Found", Vec::new()),
@@ -57,10 +67,14 @@ impl Server {
         Self { endpoint, requests }
     }
 
-    fn run(&self, tool: &Tool, line: &[&str]) -> Done {
+    fn command(&self, tool: &Tool, line: &[&str]) -> Command {
         let mut command = tool.command(line);
         command.env("HF_ENDPOINT", &self.endpoint).env_remove("HF_HUB_OFFLINE");
-        command.output().unwrap().into()
+        command
+    }
+
+    fn run(&self, tool: &Tool, line: &[&str]) -> Done {
+        self.command(tool, line).output().unwrap().into()
     }
 
     fn requests(&self) -> usize {
@@ -181,4 +195,62 @@ fn what_is_not_on_the_hub_is_refused() {
     assert_eq!((done.code, done.stderr.contains("E_IO")), (5, true), "{}", done.stderr);
     assert_eq!(server.requests(), requests);
     assert!(!tool.root().join("out").exists());
+}
+
+#[test]
+fn a_commit_that_is_whole_in_the_cache_needs_no_net() {
+    let tool = Tool::new();
+    let server = Server::start(PathBuf::from(folder(&tool, 10)));
+    let recipe = tool.file("tiny.toml", TINY_VIT);
+    let (out, pinned) = (tool.path("out"), format!("org/tiny@{COMMIT}"));
+    let line = ["train", &recipe, "--out", &out, "--pretrained", &pinned, "--resume"];
+    let done = server.run(&tool, &line);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let nobody = Server { endpoint: "http://127.0.0.1:9".into(), ..server };
+    let requests = nobody.requests();
+    fs::remove_dir_all(tool.root().join("out/model")).unwrap();
+    let kept = tool.path("out/recipe.toml");
+    for line in [
+        &line[..],
+        &["train", &kept, "--out", &out, "--resume"],
+        &["import", &pinned, "--out", &tool.path("in")],
+    ] {
+        let done = nobody.run(&tool, line);
+        assert_eq!(done.code, 0, "{line:?}: {}", done.stderr);
+    }
+    assert_eq!(nobody.requests(), requests);
+    // A change of any file is seen, and not asked about.
+    let snapshot = format!("hub-home/hub/models--org--tiny/snapshots/{COMMIT}");
+    let path = tool.root().join(&snapshot).join("config.json");
+    let config = fs::read_to_string(&path).unwrap();
+    let other = config.replace("\"hidden_dropout_prob\": 0.0", "\"hidden_dropout_prob\": 0.1");
+    assert!(other != config && other.len() == config.len(), "{config}");
+    fs::write(&path, other).unwrap();
+    for offline in [false, true] {
+        let line = ["import", &pinned, "--out", &tool.path("no")];
+        let done = if offline { tool.run(&line) } else { nobody.run(&tool, &line) };
+        assert_eq!(done.code, 3, "{}", done.stderr);
+        assert!(done.stderr.starts_with("error[E_CHECKSUM] "), "{}", done.stderr);
+        assert!(done.stderr.contains("config.json") && done.stderr.contains("delete"), "{}", done.stderr);
+    }
+    assert!(!tool.root().join("no").exists());
+}
+
+#[test]
+fn two_that_fetch_one_model_at_once_both_get_it() {
+    let tool = Tool::new();
+    let server = Server::slow(PathBuf::from(folder(&tool, 7)), Duration::from_millis(300));
+    let outs = [tool.path("one"), tool.path("two")];
+    let children = outs.each_ref().map(|out| {
+        let mut command = server.command(&tool, &["import", "org/tiny", "--out", out]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    for child in children {
+        let done: Done = child.wait_with_output().unwrap().into();
+        assert_eq!(done.code, 0, "{}", done.stderr);
+    }
+    let model = |out: &String| fs::read(PathBuf::from(out).join("model.safetensors")).unwrap();
+    assert_eq!(model(&outs[0]), model(&outs[1]));
+    // Each asked for the commit, and one for the files.
+    assert_eq!(server.requests(), 2 + FILES.len());
 }
