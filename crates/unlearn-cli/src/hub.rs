@@ -122,7 +122,7 @@ impl Hub {
         })?;
         let (stall, pause) = (Duration::from_secs(30), Duration::from_secs(1));
         // Longer than the other waits itself: three stalls, and the hash of the largest file.
-        let patience = Duration::from_secs(300);
+        let patience = Duration::from_mins(5);
         Ok(Self { api, cache, token, offline, stall, pause, patience, quiet })
     }
 
@@ -223,22 +223,18 @@ impl Hub {
         let (Some(folder), Some(commit)) = (&folder, commit) else {
             return Err(absent(id, "neither a folder nor, with HF_HUB_OFFLINE set, a model in the cache"));
         };
-        match Record::read(&self.beside(id, commit, "json")) {
-            Some(record) => {
-                if let Some(path) = record.missing(folder)? {
-                    let got =
-                        format!("with HF_HUB_OFFLINE set, a model in the cache without {}", path.display());
-                    return Err(absent(id, got));
-                }
+        if let Some(record) = Record::read(&self.beside(id, commit, "json")) {
+            if let Some(path) = record.missing(folder)? {
+                let got = format!("with HF_HUB_OFFLINE set, a model in the cache without {}", path.display());
+                return Err(absent(id, got));
             }
-            None => {
-                tracing::info!(model = id.name, "fetched by another program; not checked");
-                if !folder.join(PREPROCESSOR).exists() {
-                    tracing::warn!(
-                        model = id.name,
-                        "no {PREPROCESSOR} in the cache: pictures are scaled to -1 and 1"
-                    );
-                }
+        } else {
+            tracing::info!(model = id.name, "fetched by another program; not checked");
+            if !folder.join(PREPROCESSOR).exists() {
+                tracing::warn!(
+                    model = id.name,
+                    "no {PREPROCESSOR} in the cache: pictures are scaled to -1 and 1"
+                );
             }
         }
         Ok(Fetched { folder: folder.clone(), id: id.at(commit.to_owned()) })

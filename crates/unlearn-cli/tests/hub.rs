@@ -24,6 +24,8 @@ use unlearn::models::checkpoint;
 const COMMIT: &str = "89abcdef0123456789abcdef0123456789abcdef";
 const FILES: [&str; 3] = ["config.json", "model.safetensors", "preprocessor_config.json"];
 
+const MASK: &str = "mask.safetensors";
+
 /// A hub with the files of a folder as the model `org/tiny`.
 struct Server {
     endpoint: String,
@@ -96,7 +98,9 @@ fn answer(folder: &std::path::Path, address: &str) -> Option<Vec<u8>> {
             }
             file
         };
-        json!({ "sha": COMMIT, "siblings": FILES.map(file) }).to_string().into_bytes()
+        let there = FILES.into_iter().chain([MASK]).filter(|name| folder.join(name).exists());
+        let files: Vec<Value> = there.map(file).collect();
+        json!({ "sha": COMMIT, "siblings": files }).to_string().into_bytes()
     })
 }
 
@@ -253,4 +257,22 @@ fn two_that_fetch_one_model_at_once_both_get_it() {
     assert_eq!(model(&outs[0]), model(&outs[1]));
     // Each asked for the commit, and one for the files.
     assert_eq!(server.requests(), 2 + FILES.len());
+}
+
+#[test]
+fn the_mask_of_a_pruned_model_comes_with_it() {
+    let tool = Tool::new();
+    let recipe = tool.file("tiny.toml", TINY_VIT);
+    let (dense, sparse, folder) = (tool.path("dense"), tool.path("sparse"), tool.path("folder"));
+    tool.succeeds(&["train", &recipe, "--out", &dense]);
+    tool.succeeds(&["prune", &recipe, "--model", &dense, "--out", &sparse]);
+    tool.succeeds(&["export", &sparse, "--for", "transformers", "--masks", "--out", &folder]);
+    let server = Server::start(PathBuf::from(&folder));
+    let done = server.run(&tool, &["import", "org/tiny", "--out", &tool.path("in")]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let mask = |folder: &str| fs::read(tool.root().join(folder).join(MASK)).unwrap();
+    assert_eq!(mask("in"), mask("sparse/model"));
+    let found = checkpoint::read(tool.root().join("in/model.safetensors")).unwrap();
+    let told: Value = serde_json::from_str(found.metadata.get("unlearn.pretrained").unwrap()).unwrap();
+    assert_eq!(told["files"][MASK], json!(hash(&mask("folder"))), "{told}");
 }
