@@ -159,18 +159,23 @@ impl<'a> Target<'a> {
     /// Writes the folder as a stage is written: aside, `COMMIT.json` last, then under its name. A kill leaves no half of
     /// it there: a model without its mask, or a mask alone.
     fn put(&self, brought: &Brought, metadata: &Metadata) -> Result<(), Failure> {
-        let mut pending = Pending::new(self.parent)?;
-        let aside = tempfile::Builder::new().prefix(".unlearn-tmp-").tempdir_in(self.parent);
-        let aside = aside.map_err(|error| Failure::io(self.parent, &error))?;
+        let io = |error: std::io::Error| Failure::io(self.parent, &error);
+        std::fs::create_dir_all(self.parent).map_err(io)?;
+        let aside = tempfile::Builder::new().prefix(".unlearn-tmp-").tempdir_in(self.parent).map_err(io)?;
+        let mut files = Vec::new();
         if let Some(mask) = &brought.mask {
             let path = aside.path().join(MASK);
             mask.save(&path)?;
-            pending.write(MASK, &take(&path)?)?;
+            files.push((MASK, take(&path)?));
         }
         let path = aside.path().join(MODEL);
         checkpoint::write(&path, &brought.state, metadata)?;
-        pending.write(MODEL, &take(&path)?)?;
+        files.push((MODEL, take(&path)?));
         drop(aside);
+        let mut pending = Pending::new(self.parent)?;
+        for (name, content) in &files {
+            pending.write(name, content)?;
+        }
         // Another may have made it meanwhile.
         super::export::must_be_free(self.path)?;
         pending.commit(self.name)?;
