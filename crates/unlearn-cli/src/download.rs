@@ -1,6 +1,7 @@
 //! One file from the net whose length, and SHA-256 as a rule, are known: continued after a break, never longer
 //! than it may be, and under its name only when it is the right one.
 
+mod digest;
 mod part;
 
 use std::fmt::Write as _;
@@ -14,8 +15,8 @@ use ureq::config::RedirectAuthHeaders;
 use ureq::http::{Response, StatusCode, header};
 use ureq::{Agent, Body};
 
+pub(crate) use self::digest::{Known, sha256};
 use self::part::Part;
-pub(crate) use self::part::sha256;
 use crate::error::{Exit, Failure};
 
 /// A file that is wanted.
@@ -25,8 +26,8 @@ pub(crate) struct Download<'a> {
     pub(crate) url: &'a str,
     /// Its exact length; what the server says is only compared with it.
     pub(crate) bytes: u64,
-    /// Its SHA-256 in lower-case hexadecimal; without it any content of this length is believed.
-    pub(crate) sha256: Option<&'a str>,
+    /// What else is known of it; without it any content of this length is believed.
+    pub(crate) known: Option<Known<'a>>,
     /// What the server is asked with; never sent on to another one.
     pub(crate) token: Option<&'a str>,
     /// What the user names another address with: `--url`.
@@ -64,7 +65,7 @@ impl<'a> Download<'a> {
         Self {
             url,
             bytes,
-            sha256: Some(sha256),
+            known: Some(Known::Sha256(sha256)),
             token: None,
             setting: "--url",
             denied: None,
@@ -114,9 +115,9 @@ impl<'a> Download<'a> {
         if have < self.bytes {
             self.receive(part, have, bar)?;
         }
-        let Some(sha256) = self.sha256 else { return Ok(()) };
-        let got = part.sha256()?;
-        if got == sha256 {
+        let Some(known) = self.known else { return Ok(()) };
+        let got = part.digest(known)?;
+        if got == known.value() {
             return Ok(());
         }
         part.clear()?;
@@ -129,8 +130,8 @@ impl<'a> Download<'a> {
             "E_CHECKSUM",
             Exit::Data,
             self.url,
-            format!("a file with SHA-256 {got}"),
-            sha256,
+            format!("a file with {} {got}", known.name()),
+            known.value(),
             format!(
                 "this address serves another file: leave {} away or name a true mirror. Nothing was kept",
                 self.setting
@@ -272,10 +273,10 @@ impl<'a> Download<'a> {
         let io = |e| Failure::io(file, &e);
         let mut handle = File::open(file).map_err(io)?;
         let length = handle.metadata().map_err(io)?.len();
-        let (got, expected) = match self.sha256 {
-            Some(expected) => (
-                format!("SHA-256 {}", sha256(&mut handle, self.bytes).map_err(io)?),
-                format!("SHA-256 {expected}"),
+        let (got, expected) = match self.known {
+            Some(known) => (
+                format!("{} {}", known.name(), known.of(&mut handle, self.bytes).map_err(io)?),
+                format!("{} {}", known.name(), known.value()),
             ),
             None => (format!("{length} bytes"), format!("{} bytes", self.bytes)),
         };

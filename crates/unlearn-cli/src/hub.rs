@@ -3,7 +3,10 @@
 //! ```text
 //! ORG/NAME@REVISION ─► Id ─► what the hub says of it: commit, files, lengths, SHA-256
 //!                              ─► CACHE/models--ORG--NAME/snapshots/COMMIT/{config.json, model.safetensors}
+//!                                                         unlearn/COMMIT.json: length and SHA-256 of each
 //! ```
+//!
+//! A commit that is named in full and is whole in the cache is taken from there, and nobody is asked.
 //!
 //! Names, addresses, cache and token are those of the `hf-hub` crate (`HF_ENDPOINT`, `HF_HOME`), so that what Python
 //! has fetched is found and the other way round. The files come through [`Download`], because the last version of that
@@ -11,6 +14,8 @@
 
 mod id;
 mod info;
+mod lock;
+mod record;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,7 +25,9 @@ use hf_hub::{Cache, Repo, RepoType};
 
 pub(crate) use self::id::Id;
 use self::info::{CONFIG, Info, PREPROCESSOR, WEIGHTS};
-use crate::download::Download;
+use self::lock::Lock;
+use self::record::Record;
+use crate::download::{Download, Known};
 use crate::error::{Exit, Failure};
 
 const GATED: &str =
@@ -59,6 +66,8 @@ struct Hub {
     offline: bool,
     stall: Duration,
     pause: Duration,
+    /// How long another process that fetches the same model may make no progress.
+    patience: Duration,
     quiet: bool,
 }
 
@@ -112,30 +121,59 @@ impl Hub {
             )
         })?;
         let (stall, pause) = (Duration::from_secs(30), Duration::from_secs(1));
-        Ok(Self { api, cache, token, offline, stall, pause, quiet })
+        // Longer than the other waits itself: three stalls, and the hash of the largest file.
+        let patience = Duration::from_mins(5);
+        Ok(Self { api, cache, token, offline, stall, pause, patience, quiet })
     }
 
     /// The model in the cache, fetched as far as it is not there yet.
     fn fetch(&self, id: &Id) -> Result<Fetched, Failure> {
-        let repo =
-            |revision: &str| Repo::with_revision(id.name.clone(), RepoType::Model, revision.to_owned());
-        let cached = self.cache.repo(repo(&id.revision));
         if self.offline {
             return self.cached(id);
         }
-        let info = Info::ask(self, id, &self.api.repo(repo(&id.revision)))?;
-        let folder = cached.pointer_path(&info.commit);
-        let at_commit = self.api.repo(repo(&info.commit));
-        let io = |path: &Path| {
-            let path = path.to_owned();
-            move |error| Failure::io(&path, &error)
+        if let Some(commit) = id.commit()
+            && let Some(fetched) = self.whole(id, &commit)?
+        {
+            return Ok(fetched);
+        }
+        let revision = Repo::with_revision(id.name.clone(), RepoType::Model, id.revision.clone());
+        let info = Info::ask(self, id, &self.api.repo(revision.clone()))?;
+        let fetched = match self.whole(id, &info.commit)? {
+            Some(fetched) => fetched,
+            None => self.download(id, &info)?,
         };
-        std::fs::create_dir_all(&folder).map_err(io(&folder))?;
-        for file in info.wanted(id)? {
-            let url = at_commit.url(&file.name);
+        let cached = self.cache.repo(revision);
+        let named = cached.get(CONFIG).is_some_and(|file| file.parent() == Some(fetched.folder.as_path()));
+        if info.commit != id.revision && !named {
+            cached.create_ref(&info.commit).map_err(|error| Failure::io(&fetched.folder, &error))?;
+        }
+        tracing::info!(model = id.name, commit = info.commit, "in the cache");
+        Ok(fetched)
+    }
+
+    /// Fetches what is missing of a commit, and keeps a record of it.
+    fn download(&self, id: &Id, info: &Info) -> Result<Fetched, Failure> {
+        let wanted = info.wanted(id)?;
+        let folder = self.folder(id, &info.commit);
+        std::fs::create_dir_all(&folder).map_err(|error| Failure::io(&folder, &error))?;
+        // What another program has put there is only looked at: its cache may not be ours to write.
+        let absent = wanted.iter().any(|file| !folder.join(&file.name).exists());
+        let lock = self.beside(id, &info.commit, "lock");
+        let _lock = if absent { Some(Lock::take(&lock, &folder, self.patience)?) } else { None };
+        // Another process may have fetched it meanwhile.
+        if absent && let Some(fetched) = self.whole(id, &info.commit)? {
+            return Ok(fetched);
+        }
+        let path = self.beside(id, &info.commit, "json");
+        let known = Record::read(&path);
+        let repo = Repo::with_revision(id.name.clone(), RepoType::Model, info.commit.clone());
+        let repo = self.api.repo(repo);
+        for file in &wanted {
+            let url = repo.url(&file.name);
+            let sha256 = file.sha256.as_deref().or_else(|| known.as_ref()?.sha256(&file.name));
+            let known = sha256.map(Known::Sha256).or_else(|| file.blob.as_deref().map(Known::GitBlob));
             let download = Download {
-                bytes: file.bytes,
-                sha256: file.sha256.as_deref(),
+                known,
                 token: self.token.as_deref(),
                 setting: "HF_ENDPOINT",
                 denied: Some(GATED),
@@ -146,43 +184,72 @@ impl Hub {
             };
             download.to(&folder.join(&file.name))?;
         }
-        if info.commit != id.revision {
-            cached.create_ref(&info.commit).map_err(io(&folder))?;
+        let record = Record::of(&folder, wanted.into_iter().map(|file| file.name))?;
+        if let Err(failure) = record.write(&path) {
+            tracing::warn!("no record of what was fetched: {failure}");
         }
-        tracing::info!(model = id.name, commit = info.commit, "in the cache");
-        Ok(Fetched { folder, id: id.at(info.commit) })
+        Ok(Fetched { folder, id: id.at(info.commit.clone()) })
+    }
+
+    /// The commit as it is in the cache, when all of it is there as it was fetched.
+    fn whole(&self, id: &Id, commit: &str) -> Result<Option<Fetched>, Failure> {
+        let folder = self.folder(id, commit);
+        let Some(record) = Record::read(&self.beside(id, commit, "json")) else { return Ok(None) };
+        let missing = record.missing(&folder)?;
+        Ok(missing.is_none().then(|| Fetched { folder, id: id.at(commit.to_owned()) }))
+    }
+
+    /// Where the files of a commit are.
+    fn folder(&self, id: &Id, commit: &str) -> PathBuf {
+        self.cache.model(id.name.clone()).pointer_path(commit)
+    }
+
+    /// A file of ours about a commit.
+    fn beside(&self, id: &Id, commit: &str, ending: &str) -> PathBuf {
+        let folder = Repo::model(id.name.clone()).folder_name();
+        self.cache.path().join(folder).join("unlearn").join(format!("{commit}.{ending}"))
     }
 
     /// What is in the cache already.
     fn cached(&self, id: &Id) -> Result<Fetched, Failure> {
-        let repo = self.cache.model(id.name.clone());
-        let by_commit = Some(repo.pointer_path(&id.revision)).filter(|folder| folder.join(CONFIG).exists());
+        let commit = id.commit().unwrap_or_else(|| id.revision.clone());
+        let by_commit = Some(self.folder(id, &commit)).filter(|folder| folder.join(CONFIG).exists());
         let folder = by_commit.or_else(|| {
             let repo = Repo::with_revision(id.name.clone(), RepoType::Model, id.revision.clone());
             self.cache.repo(repo).get(CONFIG).and_then(|file| file.parent().map(Path::to_owned))
         });
         let folder = folder.filter(|folder| WEIGHTS.iter().any(|name| folder.join(name).exists()));
         let commit = folder.as_deref().and_then(Path::file_name).and_then(|name| name.to_str());
-        match (&folder, commit) {
-            (Some(folder), Some(commit)) => {
-                if !folder.join(PREPROCESSOR).exists() {
-                    tracing::warn!(
-                        model = id.name,
-                        "no {PREPROCESSOR} in the cache: pictures are scaled to -1 and 1"
-                    );
-                }
-                Ok(Fetched { folder: folder.clone(), id: id.at(commit.to_owned()) })
+        let (Some(folder), Some(commit)) = (&folder, commit) else {
+            return Err(absent(id, "neither a folder nor, with HF_HUB_OFFLINE set, a model in the cache"));
+        };
+        if let Some(record) = Record::read(&self.beside(id, commit, "json")) {
+            if let Some(path) = record.missing(folder)? {
+                let got = format!("with HF_HUB_OFFLINE set, a model in the cache without {}", path.display());
+                return Err(absent(id, got));
             }
-            _ => Err(Failure::new(
-                "E_DOWNLOAD",
-                Exit::Environment,
-                id.to_string(),
-                "neither a folder nor, with HF_HUB_OFFLINE set, a model in the cache",
-                "its config.json and weights there",
-                "unset HF_HUB_OFFLINE to fetch it once, or name a folder",
-            )),
+        } else {
+            tracing::info!(model = id.name, "fetched by another program; not checked");
+            if !folder.join(PREPROCESSOR).exists() {
+                tracing::warn!(
+                    model = id.name,
+                    "no {PREPROCESSOR} in the cache: pictures are scaled to -1 and 1"
+                );
+            }
         }
+        Ok(Fetched { folder: folder.clone(), id: id.at(commit.to_owned()) })
     }
+}
+
+fn absent(id: &Id, got: impl Into<String>) -> Failure {
+    Failure::new(
+        "E_DOWNLOAD",
+        Exit::Environment,
+        id.to_string(),
+        got,
+        "its config.json and weights there",
+        "unset HF_HUB_OFFLINE to fetch it once, or name a folder",
+    )
 }
 
 #[cfg(test)]

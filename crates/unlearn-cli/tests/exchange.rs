@@ -10,8 +10,10 @@ use std::path::Path;
 
 use common::{TINY, TINY_VIT, Tool, contents};
 use serde_json::Value;
+use unlearn::models::checkpoint::Metadata;
 use unlearn::models::vit::HuggingFaceVit;
-use unlearn::models::{StateDict, checkpoint};
+use unlearn::models::{HostTensor, StateDict, checkpoint};
+use unlearn::prune::MaskSet;
 
 fn state(path: impl AsRef<Path>) -> StateDict {
     checkpoint::read(path).unwrap().state
@@ -118,8 +120,6 @@ fn what_cannot_go_out_is_refused_and_leaves_nothing() {
     trained(&tool);
     let (vit, out) = (tool.path("model"), tool.path("out"));
     tool.fails(&["export", &vit, "--out", &out], 2, &["E_CONFIG", "--for transformers"]);
-    let masked = ["export", &vit, "--for", "transformers", "--masks", "--out", &out];
-    tool.fails(&masked, 2, &["E_CONFIG", "--masks"]);
     tool.fails(&["export", &vit, "--for", "keras", "--out", &out], 2, &["E_USAGE", "keras"]);
     let bare = tool.path("bare.pth");
     tool.succeeds(&["export", &vit, "--out", &bare]);
@@ -143,6 +143,148 @@ fn what_cannot_go_out_is_refused_and_leaves_nothing() {
     let mut left =
         fs::read_dir(tool.root()).unwrap().filter_map(|e| e.unwrap().file_name().into_string().ok());
     assert!(!left.any(|name| name.starts_with('.')), "something was left");
+}
+
+/// A pruned transformer in `sparse/`, and its mask.
+fn pruned(tool: &Tool, prunable: &str) -> (String, StateDict, MaskSet) {
+    let text = TINY_VIT.replacen("prunable = \"dense\"", &format!("prunable = {prunable}"), 1);
+    let recipe = tool.file("tiny.toml", text);
+    tool.succeeds(&["train", &recipe, "--out", &tool.path("model")]);
+    tool.succeeds(&["prune", &recipe, "--model", &tool.path("model"), "--out", &tool.path("sparse")]);
+    let (state, mask) = network(tool, "sparse/model");
+    (recipe, state, mask.unwrap())
+}
+
+fn network(tool: &Tool, folder: &str) -> (StateDict, Option<MaskSet>) {
+    let folder = tool.root().join(folder);
+    let mask = folder.join("mask.safetensors");
+    (state(folder.join("model.safetensors")), mask.exists().then(|| MaskSet::load(mask).unwrap()))
+}
+
+#[test]
+fn the_mask_of_a_pruned_network_goes_out_to_timm_and_comes_back() {
+    // All parts of the fused layer are masked, or only one, or none.
+    let one = "{ rule = \"reference-dense\", include = [\"*.key.weight\"] }";
+    for (prunable, fused) in [("\"dense\"", true), (one, true), ("\"reference-dense\"", false)] {
+        let tool = Tool::new();
+        let (recipe, there, mask) = pruned(&tool, prunable);
+        for file in ["timm.safetensors", "timm.pth"] {
+            let (sparse, out) = (tool.path("sparse"), tool.path(file));
+            tool.succeeds(&["export", &sparse, "--for", "timm", "--masks", "--out", &out]);
+            let read = checkpoint::read(&out).unwrap();
+            assert_eq!(read.masks.get("blocks.0.attn.qkv.weight").is_some(), fused, "{prunable}");
+            assert!(read.masks.get("blocks.0.mlp.fc1.weight").is_some());
+            assert_eq!(read.state.get("blocks.0.attn.qkv.weight").unwrap().shape, [24, 8]);
+        }
+        tool.succeeds(&["import", &tool.path("timm.safetensors"), "--out", &tool.path("back")]);
+        assert_eq!(network(&tool, "back"), (there, Some(mask)), "{prunable}");
+        // It stays sparse when it is worked on.
+        let (back, out) = (tool.path("back"), tool.path("fisher"));
+        tool.succeeds(&["forget", &recipe, "--method", "fisher", "--model", &back, "--out", &out]);
+        assert_eq!(network(&tool, "fisher/model").1, network(&tool, "back").1);
+        // A file whose masks are gone is refused as any other.
+        let mut bare = Metadata::new();
+        let read = checkpoint::read(tool.path("timm.safetensors")).unwrap();
+        for (key, value) in read.metadata.iter() {
+            bare = bare.with(key, value);
+        }
+        let file = tool.path("bare.safetensors");
+        checkpoint::write(&file, &read.state, &bare).unwrap();
+        tool.fails(&["import", &file, "--out", &tool.path("no")], 4, &["E_MASK_FILE", "no mask"]);
+    }
+}
+
+/// What Python leaves: masks in a file of timm's that says nothing of itself.
+#[test]
+fn masks_of_a_bare_timm_file_come_in() {
+    let tool = Tool::new();
+    let small = unlearn::models::VitConfig::tiny_cifar(3);
+    let mut rng = unlearn::data::Seed(1).rng(unlearn::data::Stream::Init, 0, 0);
+    let model = small.init(&[0.5; 3], &[0.5; 3], &burn::tensor::Device::flex(), &mut rng).unwrap();
+    let mut theirs = unlearn::models::vit::to_timm(&StateDict::of(&model).unwrap()).unwrap();
+    let weight = theirs.remove("blocks.0.attn.qkv.weight").unwrap();
+    let values: Vec<f32> = (0..weight.values.len()).map(|i| (i % 4 / 2) as f32).collect();
+    let mask = HostTensor { shape: weight.shape.clone(), values };
+    theirs.insert("blocks.0.attn.qkv.weight_orig", weight).unwrap();
+    theirs.insert("blocks.0.attn.qkv.weight_mask", mask).unwrap();
+    let file = tool.path("timm.pth");
+    checkpoint::write_torch(&file, &theirs).unwrap();
+    let line = ["import", &file, "--model", "vit-tiny-cifar", "--classes", "3", "--out", &tool.path("in")];
+    let said = tool.succeeds(&line);
+    assert!(said.contains("sparsity 50.0 %"), "{said}");
+    let (state, mask) = network(&tool, "in");
+    let mask = mask.unwrap();
+    assert_eq!(mask.len(), 3);
+    let name = "vit.encoder.layer.0.attention.attention.value.weight";
+    // In memory rows are columns.
+    let keep = mask.get(&name.into()).unwrap().keep();
+    let values = &state.get(name).unwrap().values;
+    assert!((0..128 * 128).all(|i| keep[i] || values[i % 128 * 128 + i / 128] == 0.0));
+}
+
+#[test]
+fn the_mask_of_a_pruned_network_goes_out_to_transformers_and_comes_back() {
+    let tool = Tool::new();
+    let (recipe, there, mask) = pruned(&tool, "\"dense\"");
+    let (sparse, folder, back) = (tool.path("sparse"), tool.path("folder"), tool.path("back"));
+    tool.succeeds(&["export", &sparse, "--for", "transformers", "--masks", "--out", &folder]);
+    let weights = checkpoint::read(tool.root().join("folder/model.safetensors")).unwrap();
+    assert!(weights.masks.is_empty(), "transformers knows no such names");
+    tool.succeeds(&["import", &folder, "--out", &back]);
+    assert_eq!(network(&tool, "back"), (there.clone(), Some(mask.clone())));
+    // The folder is a model of its own, too, and goes on to others.
+    let line = ["forget", &recipe, "--method", "fisher", "--model", &folder, "--out", &tool.path("fisher")];
+    tool.succeeds(&line);
+    assert_eq!(network(&tool, "fisher/model").1.as_ref(), Some(&mask));
+    let timm = tool.path("timm.safetensors");
+    tool.succeeds(&["export", &folder, "--for", "timm", "--masks", "--out", &timm]);
+    tool.succeeds(&["import", &timm, "--out", &tool.path("again")]);
+    assert_eq!(network(&tool, "again"), (there, Some(mask.clone())));
+    // What it began as stands in the record, the mask too.
+    let metadata = checkpoint::read(tool.root().join("back/model.safetensors")).unwrap().metadata;
+    let said: Value = serde_json::from_str(metadata.get("unlearn.pretrained").unwrap()).unwrap();
+    let bytes = fs::read(tool.root().join("folder/mask.safetensors")).unwrap();
+    assert_eq!(said["files"]["mask.safetensors"], common::hash(&bytes).as_str());
+    // Training begins with the weights alone, and says so.
+    let done = tool.run(&["train", &recipe, "--pretrained", &folder, "--out", &tool.path("tuned")]);
+    assert!(done.code == 0 && done.stderr.contains("has a mask"), "{}", done.stderr);
+    assert_eq!(network(&tool, "tuned/model").1, None);
+    // Weights that have grown since, as after further training in Python.
+    let dense = state(tool.root().join("model/model/model.safetensors"));
+    let mut theirs = StateDict::new();
+    for (name, tensor) in dense.iter().filter(|(name, _)| !name.starts_with("normalize.")) {
+        theirs.insert(name, tensor.clone()).unwrap();
+    }
+    checkpoint::write(tool.root().join("folder/model.safetensors"), &theirs, &Metadata::new()).unwrap();
+    let line = ["import", &folder, "--out", &tool.path("no")];
+    tool.fails(&line, 4, &["E_MASK_FILE", "mask.safetensors", "not zero", "remove"]);
+    fs::remove_file(tool.root().join("folder/mask.safetensors")).unwrap();
+    tool.succeeds(&["import", &folder, "--out", &tool.path("dense")]);
+}
+
+#[test]
+fn a_mask_that_stays_behind_is_told() {
+    let tool = Tool::new();
+    pruned(&tool, "\"dense\"");
+    for (model, told) in [("sparse", true), ("model", false)] {
+        for (library, ending) in [("pytorch", ".pth"), ("timm", ".safetensors"), ("transformers", "")] {
+            let (source, out) = (tool.path(model), tool.path(&format!("{model}-{library}{ending}")));
+            let done = tool.run(&["export", &source, "--for", library, "--out", &out]);
+            assert_eq!(done.code, 0, "{}", done.stderr);
+            assert_eq!(done.stderr.contains("--masks"), told, "{model} {library}: {}", done.stderr);
+            let done = tool.run(&[
+                "export",
+                &source,
+                "--for",
+                library,
+                "--masks",
+                "--out",
+                &format!("{out}-with{ending}"),
+            ]);
+            assert!(!done.stderr.contains("--masks"), "{}", done.stderr);
+        }
+    }
+    assert!(!tool.root().join("sparse-transformers/mask.safetensors").exists());
 }
 
 /// The adapters beside a method's model give that model when they are merged into the original, and are what peft reads.

@@ -11,8 +11,10 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::TcpListener;
 use std::path::PathBuf;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bad::transformers::folder;
 use common::{Done, TINY_VIT, Tool, hash};
@@ -22,6 +24,8 @@ use unlearn::models::checkpoint;
 const COMMIT: &str = "89abcdef0123456789abcdef0123456789abcdef";
 const FILES: [&str; 3] = ["config.json", "model.safetensors", "preprocessor_config.json"];
 
+const MASK: &str = "mask.safetensors";
+
 /// A hub with the files of a folder as the model `org/tiny`.
 struct Server {
     endpoint: String,
@@ -30,6 +34,11 @@ struct Server {
 
 impl Server {
     fn start(folder: PathBuf) -> Self {
+        Self::slow(folder, Duration::ZERO)
+    }
+
+    /// One that rests before each file.
+    fn slow(folder: PathBuf, rest: Duration) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let requests = Arc::new(AtomicUsize::new(0));
@@ -44,6 +53,9 @@ impl Server {
                 while head.next().and_then(Result::ok).is_some_and(|line| !line.is_empty()) {}
                 seen.fetch_add(1, Ordering::SeqCst);
                 let address = first.split(' ').nth(1).unwrap_or_default();
+                if address.contains("/resolve/") {
+                    std::thread::sleep(rest);
+                }
                 let (status, body) = match answer(&folder, address) {
                     Some(body) => ("200 OK", body),
                     None => ("404 Not Found", Vec::new()),
@@ -57,10 +69,14 @@ impl Server {
         Self { endpoint, requests }
     }
 
-    fn run(&self, tool: &Tool, line: &[&str]) -> Done {
+    fn command(&self, tool: &Tool, line: &[&str]) -> Command {
         let mut command = tool.command(line);
         command.env("HF_ENDPOINT", &self.endpoint).env_remove("HF_HUB_OFFLINE");
-        command.output().unwrap().into()
+        command
+    }
+
+    fn run(&self, tool: &Tool, line: &[&str]) -> Done {
+        self.command(tool, line).output().unwrap().into()
     }
 
     fn requests(&self) -> usize {
@@ -82,7 +98,9 @@ fn answer(folder: &std::path::Path, address: &str) -> Option<Vec<u8>> {
             }
             file
         };
-        json!({ "sha": COMMIT, "siblings": FILES.map(file) }).to_string().into_bytes()
+        let there = FILES.into_iter().chain([MASK]).filter(|name| folder.join(name).exists());
+        let files: Vec<Value> = there.map(file).collect();
+        json!({ "sha": COMMIT, "siblings": files }).to_string().into_bytes()
     })
 }
 
@@ -181,4 +199,80 @@ fn what_is_not_on_the_hub_is_refused() {
     assert_eq!((done.code, done.stderr.contains("E_IO")), (5, true), "{}", done.stderr);
     assert_eq!(server.requests(), requests);
     assert!(!tool.root().join("out").exists());
+}
+
+#[test]
+fn a_commit_that_is_whole_in_the_cache_needs_no_net() {
+    let tool = Tool::new();
+    let server = Server::start(PathBuf::from(folder(&tool, 10)));
+    let recipe = tool.file("tiny.toml", TINY_VIT);
+    let (out, pinned) = (tool.path("out"), format!("org/tiny@{COMMIT}"));
+    let line = ["train", &recipe, "--out", &out, "--pretrained", &pinned, "--resume"];
+    let done = server.run(&tool, &line);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let nobody = Server { endpoint: "http://127.0.0.1:9".into(), ..server };
+    let requests = nobody.requests();
+    fs::remove_dir_all(tool.root().join("out/model")).unwrap();
+    let kept = tool.path("out/recipe.toml");
+    for line in [
+        &line[..],
+        &["train", &kept, "--out", &out, "--resume"],
+        &["import", &pinned, "--out", &tool.path("in")],
+    ] {
+        let done = nobody.run(&tool, line);
+        assert_eq!(done.code, 0, "{line:?}: {}", done.stderr);
+    }
+    assert_eq!(nobody.requests(), requests);
+    // A change of any file is seen, and not asked about.
+    let snapshot = format!("hub-home/hub/models--org--tiny/snapshots/{COMMIT}");
+    let path = tool.root().join(&snapshot).join("config.json");
+    let config = fs::read_to_string(&path).unwrap();
+    let other = config.replace("\"hidden_dropout_prob\": 0.0", "\"hidden_dropout_prob\": 0.1");
+    assert!(other != config && other.len() == config.len(), "{config}");
+    fs::write(&path, other).unwrap();
+    for offline in [false, true] {
+        let line = ["import", &pinned, "--out", &tool.path("no")];
+        let done = if offline { tool.run(&line) } else { nobody.run(&tool, &line) };
+        assert_eq!(done.code, 3, "{}", done.stderr);
+        assert!(done.stderr.starts_with("error[E_CHECKSUM] "), "{}", done.stderr);
+        assert!(done.stderr.contains("config.json") && done.stderr.contains("delete"), "{}", done.stderr);
+    }
+    assert!(!tool.root().join("no").exists());
+}
+
+#[test]
+fn two_that_fetch_one_model_at_once_both_get_it() {
+    let tool = Tool::new();
+    let server = Server::slow(PathBuf::from(folder(&tool, 7)), Duration::from_millis(300));
+    let outs = [tool.path("one"), tool.path("two")];
+    let children = outs.each_ref().map(|out| {
+        let mut command = server.command(&tool, &["import", "org/tiny", "--out", out]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    });
+    for child in children {
+        let done: Done = child.wait_with_output().unwrap().into();
+        assert_eq!(done.code, 0, "{}", done.stderr);
+    }
+    let model = |out: &String| fs::read(PathBuf::from(out).join("model.safetensors")).unwrap();
+    assert_eq!(model(&outs[0]), model(&outs[1]));
+    // Each asked for the commit, and one for the files.
+    assert_eq!(server.requests(), 2 + FILES.len());
+}
+
+#[test]
+fn the_mask_of_a_pruned_model_comes_with_it() {
+    let tool = Tool::new();
+    let recipe = tool.file("tiny.toml", TINY_VIT);
+    let (dense, sparse, folder) = (tool.path("dense"), tool.path("sparse"), tool.path("folder"));
+    tool.succeeds(&["train", &recipe, "--out", &dense]);
+    tool.succeeds(&["prune", &recipe, "--model", &dense, "--out", &sparse]);
+    tool.succeeds(&["export", &sparse, "--for", "transformers", "--masks", "--out", &folder]);
+    let server = Server::start(PathBuf::from(&folder));
+    let done = server.run(&tool, &["import", "org/tiny", "--out", &tool.path("in")]);
+    assert_eq!(done.code, 0, "{}", done.stderr);
+    let mask = |folder: &str| fs::read(tool.root().join(folder).join(MASK)).unwrap();
+    assert_eq!(mask("in"), mask("sparse/model"));
+    let found = checkpoint::read(tool.root().join("in/model.safetensors")).unwrap();
+    let told: Value = serde_json::from_str(found.metadata.get("unlearn.pretrained").unwrap()).unwrap();
+    assert_eq!(told["files"][MASK], json!(hash(&mask("folder"))), "{told}");
 }

@@ -20,7 +20,7 @@ pub use huggingface::HuggingFaceVit;
 pub use model::{
     Attention, Backbone, Embeddings, Encoder, EncoderLayer, FeedForward, PatchEmbeddings, SelfAttention, Vit,
 };
-pub use timm::{from_timm, has_timm_names, to_timm};
+pub use timm::{from_timm, has_timm_names, masks_from_timm, masks_to_timm, to_timm};
 
 /// What the classifier sees of the tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]

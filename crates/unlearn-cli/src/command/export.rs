@@ -33,7 +33,8 @@ pub(crate) struct ExportArgs {
     /// Who is to open it.
     #[arg(long = "for", value_name = "LIBRARY", value_enum, default_value = "pytorch")]
     library: Library,
-    /// Write a pruned weight X as X_orig and X_mask, as torch.nn.utils.prune does. Without it, pruned weights are
+    /// Write the mask of a pruned network, too: in a file, a weight X as X_orig and X_mask, as torch.nn.utils.prune does;
+    /// in a folder, as mask.safetensors, which transformers passes over and import reads. Without it, pruned weights are
     /// zeros and the mask stays behind.
     #[arg(long)]
     masks: bool,
@@ -57,30 +58,32 @@ pub(crate) fn main(arguments: &ExportArgs) -> Result<(), Failure> {
         Library::Transformers => false,
         Library::Pytorch | Library::Timm => is_torch(out)?,
     };
-    if *masks && *library != Library::Pytorch {
-        return Err(Failure::config(
-            "--masks",
-            format!("together with --for {}", name_of(*library)),
-            "PyTorch's own names, which masks stand under",
-            "leave one of the two out",
-        ));
-    }
     must_be_free(out)?;
     let found = source::read(model)?;
+    if !masks && found.has_mask() {
+        let model = model.display();
+        tracing::warn!(%model, "its mask stays behind, and what was pruned is plain zeros: --masks writes it, too");
+    }
     let (tensors, fingerprint) = match library {
-        Library::Transformers => transformers::write(out, vit(&found, *library)?, found.checkpoint.state)?,
+        Library::Transformers => transformers::write(out, vit(&found, *library)?, found, *masks)?,
         Library::Timm => {
             let config = vit(&found, *library)?;
             if config.layer_norm_eps.to_bits() != TIMM_EPSILON.to_bits() {
                 let epsilon = config.layer_norm_eps;
                 tracing::warn!(epsilon, "timm's layer norms have 1e-6 unless norm_layer says otherwise");
             }
-            file(out, torch, &to_timm(&found.checkpoint.state)?, &unmasked(&found))?
+            if *masks {
+                let (state, metadata) = masks::timm(&found)?;
+                file(out, torch, &state, &metadata)?
+            } else {
+                file(out, torch, &to_timm(&found.checkpoint.state)?, &unmasked(&found))?
+            }
         }
         Library::Pytorch => {
             let state = &found.checkpoint.state;
             if *masks {
-                file(out, torch, &masks::split(state.clone(), &found)?, &found.checkpoint.metadata)?
+                let state = masks::split(state.clone(), &masks::of(&found)?, &found)?;
+                file(out, torch, &state, &found.checkpoint.metadata)?
             } else {
                 file(out, torch, state, &unmasked(&found))?
             }

@@ -5,15 +5,16 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use unlearn::burn::tensor::Device;
 use unlearn::data::{Seed, Stream};
-use unlearn::models::checkpoint::{self, Checkpoint};
+use unlearn::models::checkpoint::{self, Checkpoint, Metadata};
 use unlearn::models::lora::{CONFIG_FILE, Kept};
 use unlearn::models::{Architecture, ArchitectureVisitor, ModelConfig, StateDict, load_peft};
 use unlearn::prune::MaskSet;
+use unlearn::train::commit::Pending;
 
 use crate::error::{Exit, Failure};
 use crate::hub;
 use crate::output;
-use crate::run::artefact::{MASK, MODEL};
+use crate::run::artefact::{MASK, MODEL, take};
 use crate::run::origin::{MASK_ID, mask_id};
 use crate::run::provenance::Provenance;
 use crate::run::source::{self, Source};
@@ -22,7 +23,8 @@ use crate::run::source::{self, Source};
 #[derive(Debug, Clone, Args)]
 #[command(
     after_help = "The folder can stand wherever a model is asked for: `unlearn forget RECIPE --model DIR`. Masks that \
-a pruned PyTorch checkpoint holds (X_orig, X_mask) become its mask."
+a pruned PyTorch checkpoint holds (X_orig, X_mask), or the mask.safetensors that `export --for transformers --masks` \
+wrote, become its mask."
 )]
 pub(crate) struct ImportArgs {
     /// A PyTorch checkpoint (.pth, .pth.tar) or safetensors file (names of torchvision, Hugging Face or timm), a folder
@@ -52,6 +54,7 @@ pub(super) const TIMM_EPSILON: f64 = 1e-6;
 /// Reads, checks and writes.
 pub(crate) fn main(arguments: &ImportArgs, quiet: bool) -> Result<(), Failure> {
     super::export::must_be_free(&arguments.out)?;
+    let out = Target::of(&arguments.out)?;
     let adapters = arguments.source.join(CONFIG_FILE).is_file();
     let path = match (adapters, &arguments.base) {
         (true, Some(base)) => base,
@@ -79,16 +82,13 @@ pub(crate) fn main(arguments: &ImportArgs, quiet: bool) -> Result<(), Failure> {
     let adapters = adapters.then_some(arguments.source.as_path());
     let mut metadata = found.checkpoint.metadata.clone().with_model(&model);
     if let Some(fetched) = &fetched {
-        metadata = Provenance::of(&fetched.folder, Some(&fetched.id))?.write(metadata);
+        let provenance = Provenance::of(&fetched.folder, Some(&fetched.id))?;
+        metadata = provenance.with_mask(&fetched.folder)?.write(metadata);
     }
     let state = std::mem::take(&mut found.checkpoint.state);
     let brought = model.visit(Bring { found: &found, state, adapters })?;
     let metadata = metadata.with(MASK_ID, mask_id(brought.mask.as_ref()));
-    std::fs::create_dir_all(&arguments.out).map_err(|error| Failure::io(&arguments.out, &error))?;
-    if let Some(mask) = &brought.mask {
-        mask.save(arguments.out.join(MASK))?;
-    }
-    checkpoint::write(arguments.out.join(MODEL), &brought.state, &metadata)?;
+    out.put(&brought, &metadata)?;
     let sparsity = brought.mask.as_ref().map_or(0.0, MaskSet::sparsity);
     output::print(&format!(
         "wrote {}: {} tensors, sparsity {:.1} %, SHA-256 {}",
@@ -137,6 +137,50 @@ fn config(arguments: &ImportArgs, found: &Source) -> Result<ModelConfig, Failure
 struct Brought {
     state: StateDict,
     mask: Option<MaskSet>,
+}
+
+/// Where the folder is to be.
+struct Target<'a> {
+    path: &'a Path,
+    parent: &'a Path,
+    name: &'a str,
+}
+
+impl<'a> Target<'a> {
+    fn of(path: &'a Path) -> Result<Self, Failure> {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+            let (got, mend) = (path.display().to_string(), "name the folder that is to be made");
+            return Err(Failure::config("--out", got, "a path that ends in a name, in UTF-8", mend));
+        };
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        Ok(Self { path, parent: parent.unwrap_or(Path::new(".")), name })
+    }
+
+    /// Writes the folder as a stage is written: aside, `COMMIT.json` last, then under its name. A kill leaves no half of
+    /// it there: a model without its mask, or a mask alone.
+    fn put(&self, brought: &Brought, metadata: &Metadata) -> Result<(), Failure> {
+        let io = |error: std::io::Error| Failure::io(self.parent, &error);
+        std::fs::create_dir_all(self.parent).map_err(io)?;
+        let aside = tempfile::Builder::new().prefix(".unlearn-tmp-").tempdir_in(self.parent).map_err(io)?;
+        let mut files = Vec::new();
+        if let Some(mask) = &brought.mask {
+            let path = aside.path().join(MASK);
+            mask.save(&path)?;
+            files.push((MASK, take(&path)?));
+        }
+        let path = aside.path().join(MODEL);
+        checkpoint::write(&path, &brought.state, metadata)?;
+        files.push((MODEL, take(&path)?));
+        drop(aside);
+        let mut pending = Pending::new(self.parent)?;
+        for (name, content) in &files {
+            pending.write(name, content)?;
+        }
+        // Another may have made it meanwhile.
+        super::export::must_be_free(self.path)?;
+        pending.commit(self.name)?;
+        Ok(())
+    }
 }
 
 /// Checks a network against its architecture, and merges adapters.

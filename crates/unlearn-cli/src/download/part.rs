@@ -1,12 +1,10 @@
 //! What has arrived of a file: it grows under another name until it is whole.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
-use sha2::{Digest, Sha256};
-
-use super::hex;
+use super::Known;
 use crate::error::{Exit, Failure};
 
 /// The file that grows. It is locked, so that two downloads never write into one another.
@@ -59,8 +57,9 @@ impl Part {
         written.map_err(|e| self.io(&e))
     }
 
-    pub(super) fn sha256(&mut self) -> Result<String, Failure> {
-        let hashed = self.file.seek(SeekFrom::Start(0)).and_then(|_| sha256(&mut self.file, u64::MAX));
+    /// What `known` says of the right file, of what has arrived.
+    pub(super) fn digest(&mut self, known: Known<'_>) -> Result<String, Failure> {
+        let hashed = self.file.seek(SeekFrom::Start(0)).and_then(|_| known.of(&mut self.file, u64::MAX));
         hashed.map_err(|e| self.io(&e))
     }
 
@@ -79,18 +78,4 @@ impl Part {
         }
         Ok(())
     }
-}
-
-/// Hash of what is left of `file`, of at most `cap` bytes and one.
-pub(crate) fn sha256(file: &mut File, cap: u64) -> io::Result<String> {
-    let mut hash = Sha256::new();
-    let mut file = file.take(cap.saturating_add(1));
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer)? {
-            0 => break,
-            read => hash.update(&buffer[..read]),
-        }
-    }
-    Ok(hex(&hash.finalize()))
 }

@@ -30,6 +30,12 @@ impl Id {
         good.then(|| Self { name: name.to_owned(), revision: revision.to_owned() })
     }
 
+    /// The commit, where the revision is one in full: it means the same for ever.
+    pub(super) fn commit(&self) -> Option<String> {
+        let whole = self.revision.len() == 40 && self.revision.bytes().all(|b| b.is_ascii_hexdigit());
+        whole.then(|| self.revision.to_ascii_lowercase())
+    }
+
     /// The same model at a commit.
     pub(super) fn at(&self, commit: String) -> Self {
         Self { name: self.name.clone(), revision: commit }

@@ -9,11 +9,14 @@ use ureq::http::StatusCode;
 
 use super::{GATED, Hub, Id};
 use crate::error::{Exit, Failure};
+use crate::run::artefact::MASK;
 
 pub(super) const CONFIG: &str = "config.json";
 pub(super) const PREPROCESSOR: &str = "preprocessor_config.json";
 /// The weights, the better format first.
 pub(super) const WEIGHTS: [&str; 2] = ["model.safetensors", "pytorch_model.bin"];
+/// All that may be read.
+pub(super) const READ: [&str; 5] = [CONFIG, PREPROCESSOR, MASK, WEIGHTS[0], WEIGHTS[1]];
 /// A list of files is some kilobytes; ten thousand files are a megabyte.
 const LONGEST: u64 = 8 << 20;
 const LONGEST_CONFIG: u64 = 16 << 20;
@@ -33,6 +36,9 @@ struct Sibling {
     #[serde(rename = "rfilename")]
     name: String,
     size: Option<u64>,
+    /// git's name of the content; of a large file, that of a note which stands for it.
+    #[serde(rename = "blobId")]
+    blob: Option<String>,
     /// Of large files only.
     lfs: Option<Large>,
 }
@@ -49,6 +55,8 @@ pub(super) struct Wanted {
     pub(super) bytes: u64,
     /// Where the hub says it.
     pub(super) sha256: Option<String>,
+    /// git's name of the content, where the hub says that instead.
+    pub(super) blob: Option<String>,
 }
 
 /// Why a try ended.
@@ -125,8 +133,7 @@ impl Info {
         })?;
         // It becomes the name of a folder.
         let is_hexadecimal = |text: &str| text.bytes().all(|b| b.is_ascii_hexdigit());
-        let pinned = id.revision.len() == 40 && is_hexadecimal(&id.revision);
-        let mend = if pinned && !info.commit.eq_ignore_ascii_case(&id.revision) {
+        let mend = if id.commit().is_some_and(|commit| !info.commit.eq_ignore_ascii_case(&commit)) {
             "check HF_ENDPOINT: this is not the commit that was asked for"
         } else if is_hexadecimal(&info.commit) && (7..=64).contains(&info.commit.len()) {
             return Ok(info);
@@ -162,6 +169,8 @@ impl Info {
             (Some(config), LONGEST_CONFIG),
             // Small, and without it the pictures would be scaled by other constants than in training.
             (find(PREPROCESSOR), LONGEST_CONFIG),
+            // What `export --for transformers --masks` leaves beside the weights; without it they would be dense.
+            (find(MASK), Limits::default().max_bytes),
             (Some(weights), Limits::default().max_bytes),
         ] {
             let Some(file) = file else { continue };
@@ -177,7 +186,10 @@ impl Info {
                 )
             })?;
             let sha256 = file.lfs.as_ref().map(|large| large.sha256.to_ascii_lowercase());
-            wanted.push(Wanted { name: file.name.clone(), bytes, sha256 });
+            let is_sha1 = |id: &&String| id.len() == 40 && id.bytes().all(|b| b.is_ascii_hexdigit());
+            let blob = file.blob.as_ref().filter(is_sha1).map(|id| id.to_ascii_lowercase());
+            let blob = blob.filter(|_| sha256.is_none());
+            wanted.push(Wanted { name: file.name.clone(), bytes, sha256, blob });
         }
         Ok(wanted)
     }

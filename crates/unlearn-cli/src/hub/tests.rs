@@ -11,6 +11,8 @@ use crate::download::tests::server::{Answer, Server};
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 const CONFIG_TEXT: &[u8] = br#"{"model_type": "vit"}"#;
+/// What `git hash-object` says of it.
+const CONFIG_BLOB: &str = "09906378791dc1e4b7285bfaaed5e2a73a9986f0";
 const CONSTANTS: &[u8] = br#"{"image_mean": [0.5, 0.5, 0.5]}"#;
 
 fn weights() -> Vec<u8> {
@@ -84,9 +86,10 @@ fn description() -> serde_json::Value {
         "id": "org/name", "sha": COMMIT, "private": false,
         "siblings": [
             {"rfilename": "README.md", "size": 3, "blobId": "x"},
-            {"rfilename": "config.json", "size": CONFIG_TEXT.len()},
+            {"rfilename": "config.json", "size": CONFIG_TEXT.len(), "blobId": CONFIG_BLOB},
             {"rfilename": "preprocessor_config.json", "size": CONSTANTS.len()},
-            {"rfilename": "model.safetensors", "size": weights.len(), "lfs": {"sha256": sha256, "size": weights.len()}},
+            {"rfilename": "model.safetensors", "size": weights.len(), "blobId": "5".repeat(40),
+             "lfs": {"sha256": sha256, "size": weights.len()}},
             {"rfilename": "pytorch_model.bin", "size": 99_999},
         ],
     })
@@ -110,9 +113,10 @@ fn only_what_is_read_is_fetched_and_once() {
     let expected: Vec<_> = expected.iter().map(|name| format!("/org/name/resolve/{COMMIT}/{name}")).collect();
     assert_eq!(case.addresses()[0], "/api/models/org/name/revision/main?blobs=true");
     assert_eq!(case.addresses()[1..], expected);
-    // The second time only the commit is asked for.
+    // The second time only the commit is asked for, and where it is named nothing is.
     assert_eq!(case.fetch("org/name").unwrap(), fetched);
     assert_eq!(case.addresses().len(), 5);
+    assert_eq!(case.fetch(&format!("org/name@{}", COMMIT.to_uppercase())).unwrap(), fetched);
     // Without the net it is what is there.
     assert_eq!(case.offline("org/name").unwrap(), fetched);
     assert_eq!(case.offline(&format!("org/name@{COMMIT}")).unwrap(), fetched);
@@ -212,6 +216,92 @@ fn other_content_is_refused() {
     fs::write(folder.join("model.safetensors"), vec![1; 50_000]).unwrap();
     let failure = case.fetch("org/name").unwrap_err();
     assert_eq!((failure.code, failure.mend.contains("delete the file")), ("E_CHECKSUM", true), "{failure}");
+}
+
+/// Small files have no SHA-256 on the hub, but git's name.
+#[test]
+fn other_content_of_a_small_file_is_refused() {
+    let ok = || Answer::Cut(usize::MAX);
+    let other = br#"{"model_type": "ViT"}"#.to_vec();
+    assert_eq!(other.len(), CONFIG_TEXT.len());
+    let case = Case::new(vec![ok(), Answer::Content(other.clone())]);
+    case.fails("E_CHECKSUM", Exit::Data, &["config.json", "git blob", CONFIG_BLOB]);
+    // Of a hub that does not say it, the first one is believed, and no other afterwards.
+    let mut description = description();
+    description["siblings"][1]["blobId"] = json!(null);
+    let case = Case::with(&description, vec![]);
+    let folder = case.fetch("org/name").unwrap().folder;
+    fs::write(folder.join("config.json"), &other).unwrap();
+    let pinned = format!("org/name@{COMMIT}");
+    let tries =
+        [case.fetch("org/name"), case.fetch(&pinned), case.offline("org/name"), case.offline(&pinned)];
+    for failure in tries.map(Result::unwrap_err) {
+        assert_eq!((failure.code, failure.exit), ("E_CHECKSUM", Exit::Data), "{failure}");
+        assert!(failure.place.ends_with("config.json") && failure.mend.contains("delete"), "{failure}");
+    }
+    // Deleted, it is fetched again, and must be the one that it was.
+    fs::remove_file(folder.join("config.json")).unwrap();
+    let failure = case.offline(&pinned).unwrap_err();
+    assert_eq!(failure.code, "E_DOWNLOAD", "{failure}");
+    case.fetch(&pinned).unwrap();
+    assert_eq!(fs::read(folder.join("config.json")).unwrap(), CONFIG_TEXT);
+    // One that a model can be without, but this one had it.
+    fs::remove_file(folder.join("preprocessor_config.json")).unwrap();
+    let failure = case.offline(&pinned).unwrap_err();
+    assert_eq!((failure.code, failure.got.contains("preprocessor")), ("E_DOWNLOAD", true), "{failure}");
+    case.fetch(&pinned).unwrap();
+    fs::remove_file(folder.join("config.json")).unwrap();
+    let changed = Case { dir: case.dir, ..Case::with(&description, vec![ok(), Answer::Content(other)]) };
+    assert_eq!(changed.fetch(&pinned).unwrap_err().code, "E_CHECKSUM");
+}
+
+#[test]
+fn a_record_that_is_damaged_or_of_another_program_is_made_anew() {
+    let case = Case::new(vec![]);
+    let folder = case.fetch("org/name").unwrap().folder;
+    let record = case.dir.path().join(format!("hub/models--org--name/unlearn/{COMMIT}.json"));
+    let whole = fs::read_to_string(&record).unwrap();
+    for text in ["", "{}", &whole.replace("config.json", "../config.json"), &whole.replace(": 1,", ": 2,")] {
+        fs::write(&record, text).unwrap();
+        assert_eq!(case.offline("org/name").unwrap().folder, folder);
+        let before = case.addresses().len();
+        assert_eq!(case.fetch(&format!("org/name@{COMMIT}")).unwrap().folder, folder);
+        assert_eq!(case.addresses().len(), before + 1, "the hub says whether the files are right");
+        assert_eq!(fs::read_to_string(&record).unwrap(), whole);
+    }
+}
+
+#[test]
+fn two_that_fetch_one_model_both_get_it() {
+    // The first one is in the middle of its weights for as long as a stall takes.
+    let ok = || Answer::Cut(usize::MAX);
+    let case = Case::new(vec![ok(), ok(), ok(), Answer::Stall(3_000), ok()]);
+    let all = std::thread::scope(|scope| {
+        let threads = [(); 3].map(|()| scope.spawn(|| case.fetch("org/name")));
+        threads.map(|thread| thread.join().unwrap())
+    });
+    let folder = all[0].as_ref().unwrap().folder.clone();
+    for fetched in all {
+        assert_eq!(fetched.unwrap().folder, folder);
+    }
+    assert_eq!(fs::read(folder.join("model.safetensors")).unwrap(), weights());
+    let addresses = case.addresses();
+    let configs = addresses.iter().filter(|address| address.ends_with("/config.json"));
+    assert_eq!(configs.count(), 1, "fetched twice: {addresses:?}");
+}
+
+#[test]
+fn a_process_that_makes_no_progress_is_not_waited_for_for_ever() {
+    let case = Case::new(vec![]);
+    let hub = Hub { patience: Duration::from_millis(200), ..case.hub(None, false) };
+    let id = Id::parse("org/name").unwrap();
+    let lock = hub.beside(&id, COMMIT, "lock");
+    let held = Lock::take(&lock, case.dir.path(), Duration::ZERO).unwrap();
+    let failure = hub.fetch(&id).unwrap_err();
+    assert_eq!((failure.code, failure.exit), ("E_LOCKED", Exit::Environment), "{failure}");
+    assert!(failure.place.contains("unlearn"), "{failure}");
+    drop(held);
+    hub.fetch(&id).unwrap();
 }
 
 #[test]

@@ -159,7 +159,8 @@ fn model_bytes<M: Classifier>(model: &M, metadata: &Metadata, scratch: &Path) ->
     take(&path)
 }
 
-fn take(path: &Path) -> Result<Vec<u8>, Failure> {
+/// The content of a file that a library wrote, and no file any more.
+pub(crate) fn take(path: &Path) -> Result<Vec<u8>, Failure> {
     let bytes = std::fs::read(path).map_err(|error| Failure::io(path, &error))?;
     std::fs::remove_file(path).map_err(|error| Failure::io(path, &error))?;
     Ok(bytes)

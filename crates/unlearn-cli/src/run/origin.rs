@@ -12,6 +12,9 @@ use crate::error::{Exit, Failure};
 /// Metadata of a model: SHA-256 of the mask that it was trained under, or `none`.
 pub(crate) const MASK_ID: &str = "unlearn.mask";
 
+/// Metadata of a file under timm's names: the weights that have no mask of their own, but lie in a layer that has one.
+pub(crate) const UNMASKED: &str = "unlearn.unmasked";
+
 /// A model is only unlearned and judged on the data and split that it was trained on.
 pub(crate) fn check_origin(metadata: &Metadata, world: &World, place: &str) -> Result<(), Failure> {
     let checkpoint = |code, got: String, expected: String, mend: &str| {

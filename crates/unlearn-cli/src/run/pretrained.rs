@@ -3,6 +3,7 @@
 use unlearn::models::ModelConfig;
 use unlearn::models::vit::{HuggingFaceVit, VitConfig};
 
+use super::artefact::MASK;
 use super::provenance::Provenance;
 use crate::error::Failure;
 use crate::hub;
@@ -29,6 +30,10 @@ pub(crate) fn open(recipe: &mut Recipe, quiet: bool) -> Result<Option<Pretrained
     let fetched = hub::resolve(&named, quiet)?;
     let path = fetched.as_ref().map_or(&named, |fetched| &fetched.folder);
     let found = HuggingFaceVit::read(path)?;
+    if path.join(MASK).exists() || !found.masks.is_empty() {
+        let source = named.display();
+        tracing::warn!(%source, "has a mask, which training does not begin with: import it, then forget or prune it");
+    }
     // Classes and dropout are the task's own.
     let alike = VitConfig { classes: wanted.classes, dropout: wanted.dropout, ..found.config };
     if alike != wanted {

@@ -7,6 +7,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use unlearn::models::checkpoint::Metadata;
 
+use super::artefact::MASK;
 use crate::download::sha256;
 use crate::error::Failure;
 use crate::hub::Id;
@@ -42,11 +43,19 @@ impl Provenance {
             if !path.exists() || (safe && name == FILES[3]) {
                 continue;
             }
-            let hash = File::open(&path).and_then(|mut file| sha256(&mut file, u64::MAX));
-            files.insert(name.to_owned(), hash.map_err(|error| Failure::io(&path, &error))?);
+            files.insert(name.to_owned(), hash(&path)?);
         }
         let (hub, revision) = (id.map(|id| id.name.clone()), id.map(|id| id.revision.clone()));
         Ok(Self { hub, revision, files })
+    }
+
+    /// The same with the mask in `folder`, where there is one and it is read, too.
+    pub(crate) fn with_mask(mut self, folder: &Path) -> Result<Self, Failure> {
+        let path = folder.join(MASK);
+        if path.exists() {
+            self.files.insert(MASK.to_owned(), hash(&path)?);
+        }
+        Ok(self)
     }
 
     /// What a model's metadata says; damaged text says nothing.
@@ -62,4 +71,9 @@ impl Provenance {
             Err(_) => metadata,
         }
     }
+}
+
+fn hash(path: &Path) -> Result<String, Failure> {
+    let hash = File::open(path).and_then(|mut file| sha256(&mut file, u64::MAX));
+    hash.map_err(|error| Failure::io(path, &error))
 }

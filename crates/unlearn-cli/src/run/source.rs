@@ -1,18 +1,21 @@
 //! A whole network at a path: a folder of ours, a checkpoint file, or a folder of Hugging Face.
 
+mod folder;
+
 use std::path::{Path, PathBuf};
 
 use unlearn::burn::module::Module;
-use unlearn::models::ModelConfig;
-use unlearn::models::checkpoint::{self, Checkpoint, HostTensor, MaskMap, Metadata};
-use unlearn::models::vit::{HuggingFaceVit, from_timm, has_timm_names};
+use unlearn::models::checkpoint::{self, Checkpoint, HostTensor, Metadata};
+use unlearn::models::vit::{HuggingFaceVit, from_timm, has_timm_names, masks_from_timm};
+use unlearn::models::{ModelConfig, StateDict};
 use unlearn::prune::MaskSet;
+use unlearn::train::TrainError;
 use unlearn::train::commit::Commit;
 
 use super::artefact::{MASK, MODEL};
-use super::origin::check_mask;
+use super::origin::{UNMASKED, check_mask};
 use super::provenance::Provenance;
-use crate::error::Failure;
+use crate::error::{Exit, Failure};
 
 /// What was found.
 #[derive(Debug)]
@@ -33,12 +36,29 @@ impl Source {
         Some(self.file.with_file_name(name)).filter(|path| in_stage && path.exists())
     }
 
+    /// The file of its mask, where that is one of its own: in a stage, and in a folder of Hugging Face.
+    fn mask_file(&self) -> Option<PathBuf> {
+        if self.is_folder() {
+            return Some(self.file.join(MASK)).filter(|path| path.exists());
+        }
+        self.beside(MASK)
+    }
+
+    fn is_folder(&self) -> bool {
+        self.file.is_dir()
+    }
+
+    /// Whether the network has a mask, be it the right one or not.
+    pub(crate) fn has_mask(&self) -> bool {
+        self.mask_file().is_some() || !self.checkpoint.masks.is_empty()
+    }
+
     /// The mask of the network, whose weights `model` has: the stage's or, where there is none, what the file itself
     /// holds. It must be the one that the weights were made under, where they say so.
     pub(crate) fn mask<M: Module>(&self, model: &M) -> Result<Option<MaskSet>, Failure> {
         let place = self.file.display().to_string();
         let in_file = self.checkpoint.masks.for_module(model).map_err(|error| named(error.into(), &place))?;
-        let mask = match self.beside(MASK) {
+        let mask = match self.mask_file() {
             Some(path) => Some(MaskSet::load(&path)?),
             None if in_file.is_empty() => None,
             None => {
@@ -51,10 +71,36 @@ impl Source {
         };
         if let Some(mask) = &mask {
             mask.check(model)?;
+            // Whoever trains on in such a folder knows nothing of our mask, and nothing in its files would tell.
+            if self.is_folder() && StateDict::of(&mask.apply(model)?)? != StateDict::of(model)? {
+                return Err(grown(&self.file.join(MASK)));
+            }
         }
         check_mask(&self.checkpoint.metadata, mask.as_ref(), &place)?;
         Ok(mask)
     }
+}
+
+/// The stage is not what is being written here, but what a model is taken from.
+fn altered(error: TrainError) -> Failure {
+    let about_files = matches!(error, TrainError::RunDirectory { .. });
+    let failure = Failure::from(error);
+    if !about_files {
+        return failure;
+    }
+    let mend = "a file of it was cut short or altered: make the stage anew, or import the model again";
+    Failure { code: "E_STAGE", exit: Exit::Checkpoint, mend: mend.into(), ..failure }
+}
+
+fn grown(mask: &Path) -> Failure {
+    Failure::new(
+        "E_MASK_FILE",
+        Exit::Checkpoint,
+        mask.display().to_string(),
+        "a mask that prunes weights which are not zero",
+        "zeros wherever it prunes",
+        format!("the weights were changed without it: remove {MASK} to take the network as a dense one"),
+    )
 }
 
 /// A library's failure with the file in front, where it does not name one itself.
@@ -64,7 +110,7 @@ pub(super) fn named(failure: Failure, file: &str) -> Failure {
 
 /// The file that `path` stands for: of a stage, of the single stage that `train`, `prune` and `forget` make, or itself.
 pub(crate) fn file(path: &Path) -> PathBuf {
-    if is_hugging_face(path) {
+    if HuggingFaceVit::is_folder(path) {
         return path.to_owned();
     }
     [path.join(MODEL), path.join("model").join(MODEL)]
@@ -73,36 +119,52 @@ pub(crate) fn file(path: &Path) -> PathBuf {
         .unwrap_or(path.to_owned())
 }
 
-/// Folders of our runs have a `config.json` too, and a `LOCK`.
-fn is_hugging_face(path: &Path) -> bool {
-    path.join("config.json").is_file() && !path.join("LOCK").exists()
-}
-
 /// Reads it. The metadata name the architecture where anything does.
 pub(crate) fn read(path: &Path) -> Result<Source, Failure> {
     let file = file(path);
-    if file.is_dir() && is_hugging_face(&file) {
-        return hugging_face(file);
+    if file.is_dir() {
+        return if HuggingFaceVit::is_folder(&file) {
+            hugging_face(file)
+        } else {
+            Err(folder::no_model(&file))
+        };
     }
     // A stage's files belong together: a changed or missing one is found before any is used.
     if let Some(stage) = file.parent().filter(|folder| file != path && folder.join("COMMIT.json").exists()) {
-        Commit::open(stage)?.verify()?;
+        Commit::open(stage).and_then(|commit| commit.verify()).map_err(altered)?;
     }
     let mut checkpoint = checkpoint::read(&file)?;
     let timm = has_timm_names(&checkpoint.state);
     if timm {
-        checkpoint.state = from_timm(&checkpoint.state)?;
+        checkpoint = with_our_names(checkpoint)?;
     }
     Ok(Source { checkpoint, file, timm })
 }
 
+/// A file under timm's names. Of its masks, those that only came with a fused layer are left out again.
+fn with_our_names(checkpoint: Checkpoint) -> Result<Checkpoint, Failure> {
+    let Checkpoint { state, masks, metadata } = checkpoint;
+    let unmasked = metadata.get(UNMASKED).and_then(|text| serde_json::from_str::<Vec<String>>(text).ok());
+    let unmasked = unmasked.unwrap_or_default();
+    let masks = masks_from_timm(&masks)?;
+    let own = masks.iter().filter(|(name, mask)| {
+        !(unmasked.iter().any(|unmasked| unmasked == name) && mask.keep.iter().all(|&keep| keep))
+    });
+    let said = metadata.iter().filter(|(key, _)| *key != UNMASKED);
+    Ok(Checkpoint {
+        state: from_timm(&state)?,
+        masks: own.map(|(name, mask)| (name.to_owned(), mask.clone())).collect(),
+        metadata: said.map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+    })
+}
+
 fn hugging_face(folder: PathBuf) -> Result<Source, Failure> {
-    let HuggingFaceVit { config, mean, std, mut state, .. } = HuggingFaceVit::read(&folder)?;
+    let HuggingFaceVit { config, mean, std, mut state, masks, .. } = HuggingFaceVit::read(&folder)?;
     for (name, values) in [("normalize.mean", mean), ("normalize.std", std)] {
         state.insert(name, HostTensor { shape: vec![values.len()], values })?;
     }
     let metadata = Metadata::new().with_model(&ModelConfig::Vit(config));
-    let metadata = Provenance::of(&folder, None)?.write(metadata);
-    let checkpoint = Checkpoint { state, masks: MaskMap::default(), metadata };
+    let metadata = Provenance::of(&folder, None)?.with_mask(&folder)?.write(metadata);
+    let checkpoint = Checkpoint { state, masks, metadata };
     Ok(Source { checkpoint, file: folder, timm: false })
 }

@@ -54,6 +54,11 @@ pub fn cases() -> Vec<Case> {
             tool.file("folder/model.safetensors", "");
             from_folder(tool, &tool.path("folder"), TINY_VIT, &[])
         }),
+        case("a folder of another program", 4, "E_FOREIGN_CONFIG", "save_pretrained", |tool| {
+            let folder = folder(tool, 10);
+            tool.file("folder/config.json", r#"{"run": {"recipe": {}}, "verb": "train"}"#);
+            from_folder(tool, &folder, TINY_VIT, &[])
+        }),
         case("no weights in the folder", 4, "E_FOREIGN_FILE", "model.safetensors", |tool| {
             let folder = folder(tool, 10);
             std::fs::remove_file(format!("{folder}/model.safetensors")).unwrap();

@@ -24,6 +24,12 @@ pub struct MaskMap {
     masks: BTreeMap<String, Mask>,
 }
 
+impl FromIterator<(String, Mask)> for MaskMap {
+    fn from_iter<I: IntoIterator<Item = (String, Mask)>>(masks: I) -> Self {
+        Self { masks: masks.into_iter().collect() }
+    }
+}
+
 impl MaskMap {
     pub(crate) fn insert(&mut self, name: String, mask: Mask) {
         self.masks.insert(name, mask);

@@ -1,5 +1,7 @@
 //! Folders of Hugging Face: `config.json`, `model.safetensors`, and the constants of `preprocessor_config.json`.
 
+mod keys;
+
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
@@ -7,9 +9,9 @@ use burn::tensor::Device;
 use rand::Rng;
 use serde_json::{Map, Value, json};
 
+use self::keys::{Keys, described};
 use super::{Activation, Pooling, Vit, VitConfig};
-use crate::checkpoint::{self, CheckpointError, Metadata, StateDict, json};
-use crate::error::ModelError;
+use crate::checkpoint::{self, Checkpoint, CheckpointError, Mask, MaskMap, Metadata, StateDict, json};
 
 const CONFIG: &str = "config.json";
 const PREPROCESSOR: &str = "preprocessor_config.json";
@@ -30,10 +32,27 @@ pub struct HuggingFaceVit {
     pub std: Vec<f32>,
     /// The weights; in half precision on disk or not, float32 here.
     pub state: StateDict,
+    /// The masks of weights that `torch.nn.utils.prune` had pruned when they were saved.
+    pub masks: MaskMap,
     new_head: bool,
 }
 
 impl HuggingFaceVit {
+    /// Whether a folder is one of `transformers`, of whatever model: its `config.json` says `model_type` or
+    /// `architectures`. Other programs have files of that name too. One that is no JSON and stands beside weights counts
+    /// as well, so that [`read`](Self::read) can say what is wrong with it.
+    pub fn is_folder(folder: impl AsRef<Path>) -> bool {
+        let folder = folder.as_ref();
+        let path = folder.join(CONFIG);
+        if !path.is_file() {
+            return false;
+        }
+        match json::read(&path) {
+            Ok(object) => ["model_type", "architectures"].iter().any(|key| object.contains_key(*key)),
+            Err(_) => [WEIGHTS, OLDER_WEIGHTS].iter().any(|name| folder.join(name).is_file()),
+        }
+    }
+
     /// Reads a folder. Files of a `ViTModel` alone, which have no classifier, are read too; the pooler that they may
     /// have is passed over, since the classifier does not see it.
     ///
@@ -59,8 +78,18 @@ impl HuggingFaceVit {
             let mend = "copy it there; weights in several files are to be joined first (save_pretrained with a larger max_shard_size)";
             return Err(CheckpointError::MissingFile { folder: folder.to_owned(), file: WEIGHTS, mend });
         };
-        let state = classification_names(checkpoint::read(weights)?.state)?;
-        Ok(Self { config, mean, std, state, new_head: false })
+        let Checkpoint { mut state, masks, .. } = checkpoint::read(weights)?;
+        let names: Vec<String> = state.iter().map(|(name, _)| name.to_owned()).collect();
+        let alone = names.iter().any(|name| name.starts_with("embeddings."));
+        let mut whole = StateDict::new();
+        for name in names {
+            if let (Some(tensor), Some(name)) = (state.remove(&name), classification_name(&name, alone)) {
+                whole.insert(name, tensor)?;
+            }
+        }
+        let named = |(name, mask): (&str, &Mask)| Some((classification_name(name, alone)?, mask.clone()));
+        let masks = masks.iter().filter_map(named).collect();
+        Ok(Self { config, mean, std, state: whole, masks, new_head: false })
     }
 
     /// The same with a classifier of its own for `classes` classes, whose weights [`into_model`](Self::into_model)
@@ -76,6 +105,8 @@ impl HuggingFaceVit {
         for name in head {
             self.state.remove(&name);
         }
+        let body = self.masks.iter().filter(|(name, _)| !name.starts_with(HEAD));
+        self.masks = body.map(|(name, mask)| (name.to_owned(), mask.clone())).collect();
         self
     }
 
@@ -160,21 +191,15 @@ fn description(config: &VitConfig, channels: usize) -> Value {
     })
 }
 
-/// The names of the classification model: those of the backbone alone get its prefix.
-fn classification_names(mut state: StateDict) -> Result<StateDict, CheckpointError> {
-    let names: Vec<String> = state.iter().map(|(name, _)| name.to_owned()).collect();
-    let alone = names.iter().any(|name| name.starts_with("embeddings."));
-    for name in names {
-        if name.starts_with("pooler.") || name.starts_with("vit.pooler.") {
-            state.remove(&name);
-        } else if alone
-            && !name.starts_with(HEAD)
-            && let Some(tensor) = state.remove(&name)
-        {
-            state.insert(format!("vit.{name}"), tensor)?;
-        }
+/// A name in the classification model: those of the backbone alone get its prefix, and its pooler has none.
+fn classification_name(name: &str, alone: bool) -> Option<String> {
+    if name.starts_with("pooler.") || name.starts_with("vit.pooler.") {
+        None
+    } else if alone && !name.starts_with(HEAD) {
+        Some(format!("vit.{name}"))
+    } else {
+        Some(name.to_owned())
     }
-    Ok(state)
 }
 
 /// Mean and deviation of each channel.
@@ -189,135 +214,4 @@ fn constants(folder: &Path, channels: usize) -> Result<(Vec<f32>, Vec<f32>), Che
         return Ok((each(0.0), each(1.0)));
     }
     Ok((keys.constants("image_mean", channels)?, keys.constants("image_std", channels)?))
-}
-
-/// A description and where it stands.
-struct Keys {
-    path: PathBuf,
-    object: Map<String, Value>,
-}
-
-impl Keys {
-    /// The network; what is not said is as `ViTConfig` has it.
-    fn config(&self) -> Result<VitConfig, CheckpointError> {
-        let elsewhere = "this crate builds ViTForImageClassification only";
-        self.only("model_type", &"vit".into(), &Value::Null, elsewhere)?;
-        let erf = "only the exact GELU (erf) is built: another activation gives other logits";
-        self.only("hidden_act", &"gelu".into(), &"gelu".into(), erf)?;
-        self.only("qkv_bias", &true.into(), &true.into(), "queries, keys and values have a bias here")?;
-        let dropout = "set it to 0 in config.json: it only matters in training";
-        self.only("attention_probs_dropout_prob", &0.0.into(), &0.0.into(), dropout)?;
-        self.only("pruned_heads", &json!({}), &json!({}), "save the model without pruned heads")?;
-        let whole = "save the model in float32, float16 or bfloat16";
-        self.only("quantization_config", &Value::Null, &Value::Null, whole)?;
-        let config = VitConfig {
-            image: self.side("image_size", 224)?,
-            patch: self.side("patch_size", 16)?,
-            hidden: self.count("hidden_size", 768)?,
-            layers: self.count("num_hidden_layers", 12)?,
-            heads: self.count("num_attention_heads", 12)?,
-            mlp: self.count("intermediate_size", 3072)?,
-            classes: self.classes()?,
-            pooling: Pooling::ClassToken,
-            dropout: self.number("hidden_dropout_prob", 0.0)?,
-            layer_norm_eps: self.number("layer_norm_eps", 1e-12)?,
-            activation: Activation::Gelu,
-        };
-        config.validate().map_err(|error| described(&self.path, error))?;
-        Ok(config)
-    }
-
-    fn fail(&self, key: &str, got: &Value, expected: &str, mend: &'static str) -> CheckpointError {
-        CheckpointError::ForeignConfig {
-            path: self.path.clone(),
-            key: key.to_owned(),
-            got: checkpoint::quote(&got.to_string()),
-            expected: expected.to_owned(),
-            mend,
-        }
-    }
-
-    /// An error unless `key` (`default` where it is absent) is `needed`.
-    fn only(
-        &self,
-        key: &str,
-        needed: &Value,
-        default: &Value,
-        mend: &'static str,
-    ) -> Result<(), CheckpointError> {
-        let got = self.object.get(key).unwrap_or(default);
-        // 0 and 0.0 are the same number.
-        let same = got == needed || got.as_f64().is_some_and(|n| needed.as_f64() == Some(n));
-        if same { Ok(()) } else { Err(self.fail(key, got, &needed.to_string(), mend)) }
-    }
-
-    fn count(&self, key: &str, default: usize) -> Result<usize, CheckpointError> {
-        match self.object.get(key) {
-            None => Ok(default),
-            Some(got) => {
-                let count = got.as_u64().and_then(|n| usize::try_from(n).ok());
-                count.ok_or_else(|| self.fail(key, got, "a whole number", "correct it"))
-            }
-        }
-    }
-
-    fn number(&self, key: &str, default: f64) -> Result<f64, CheckpointError> {
-        match self.object.get(key) {
-            None => Ok(default),
-            Some(got) => got.as_f64().ok_or_else(|| self.fail(key, got, "a number", "correct it")),
-        }
-    }
-
-    /// Rows and columns, as one number or as a pair.
-    fn side(&self, key: &str, default: usize) -> Result<usize, CheckpointError> {
-        match self.object.get(key) {
-            Some(Value::Array(pair)) if pair.len() == 2 && pair[0] == pair[1] && pair[0].is_u64() => {
-                Ok(pair[0].as_u64().map_or(0, |n| n as usize))
-            }
-            Some(got @ Value::Array(_)) => {
-                Err(self.fail(key, got, "one number", "only square pictures and patches are built here"))
-            }
-            _ => self.count(key, default),
-        }
-    }
-
-    /// The labels are the classes; two where nothing is said.
-    fn classes(&self) -> Result<usize, CheckpointError> {
-        match self.object.get("id2label") {
-            Some(Value::Object(labels)) => Ok(labels.len()),
-            Some(got) => Err(self.fail("id2label", got, "a label for each class", "correct it")),
-            None => self.count("num_labels", 2),
-        }
-    }
-
-    fn constants(&self, key: &str, channels: usize) -> Result<Vec<f32>, CheckpointError> {
-        let got = self.object.get(key).unwrap_or(&Value::Null);
-        let values = match got {
-            Value::Array(values) => values.iter().map(|v| v.as_f64().map(|v| v as f32)).collect(),
-            _ => None,
-        };
-        values.filter(|v: &Vec<f32>| v.len() == channels).ok_or_else(|| {
-            self.fail(key, got, &format!("{channels} numbers, one a colour channel"), "correct it")
-        })
-    }
-}
-
-/// A refusal of the numbers themselves.
-fn described(path: &Path, error: ModelError) -> CheckpointError {
-    match error {
-        ModelError::Config { field, got, expected, mend } => CheckpointError::ForeignConfig {
-            path: path.to_owned(),
-            key: field.to_owned(),
-            got,
-            expected,
-            mend,
-        },
-        other => CheckpointError::ForeignConfig {
-            path: path.to_owned(),
-            key: "model".to_owned(),
-            got: other.to_string(),
-            expected: "a network".to_owned(),
-            mend: "correct it",
-        },
-    }
 }

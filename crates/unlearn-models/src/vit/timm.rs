@@ -10,7 +10,11 @@
 //! | `blocks.I.mlp.fc1`, `.fc2` | `….intermediate.dense`, `….output.dense` |
 //! | `norm`, `head` | `vit.layernorm`, `classifier` |
 
+mod masks;
+
 use crate::checkpoint::{CheckpointError, HostTensor, StateDict};
+
+pub use self::masks::{masks_from_timm, masks_to_timm};
 
 /// Whole prefixes, timm's first.
 const OUTER: [(&str, &str); 6] = [

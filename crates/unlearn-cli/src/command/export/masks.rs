@@ -2,24 +2,25 @@
 
 use unlearn::curvature::ParamTree;
 use unlearn::data::{Seed, Stream};
-use unlearn::models::checkpoint::{HostTensor, Mask};
+use unlearn::models::checkpoint::{HostTensor, Mask, MaskMap, Metadata};
+use unlearn::models::vit::{masks_from_timm, masks_to_timm, to_timm};
 use unlearn::models::{Architecture, ArchitectureVisitor, StateDict};
 
 use crate::error::{Exit, Failure};
+use crate::run::origin::UNMASKED;
 use crate::run::source::Source;
 
-/// `X` as `X_orig` and `X_mask`, by the network's masks. Of a file that does not say what it is, those in it are taken as
-/// they are.
-pub(super) fn split(mut state: StateDict, found: &Source) -> Result<StateDict, Failure> {
-    let masks = match found.checkpoint.metadata.model()? {
-        Some(model) => {
-            let channels = state.get("normalize.mean").map_or(3, |mean| mean.values.len());
-            model.visit(OnDisk { found, channels })?
-        }
-        None => found.checkpoint.masks.iter().map(|(name, mask)| (name.to_owned(), mask.clone())).collect(),
-    };
-    for (name, mask) in masks {
-        let Some(tensor) = state.remove(&name) else {
+/// The network's masks under the names on disk. Of a file that does not say what it is, those in it are taken as they are.
+pub(super) fn of(found: &Source) -> Result<MaskMap, Failure> {
+    let Some(model) = found.checkpoint.metadata.model()? else { return Ok(found.checkpoint.masks.clone()) };
+    let channels = found.checkpoint.state.get("normalize.mean").map_or(3, |mean| mean.values.len());
+    model.visit(OnDisk { found, channels })
+}
+
+/// `X` as `X_orig` and `X_mask`.
+pub(super) fn split(mut state: StateDict, masks: &MaskMap, found: &Source) -> Result<StateDict, Failure> {
+    for (name, mask) in masks.iter() {
+        let Some(tensor) = state.remove(name) else {
             return Err(Failure::new(
                 "E_MASK_FILE",
                 Exit::Checkpoint,
@@ -31,9 +32,25 @@ pub(super) fn split(mut state: StateDict, found: &Source) -> Result<StateDict, F
         };
         let values = mask.keep.iter().map(|&keep| if keep { 1.0 } else { 0.0 }).collect();
         state.insert(format!("{name}_orig"), tensor)?;
-        state.insert(format!("{name}_mask"), HostTensor { shape: mask.shape, values })?;
+        state.insert(format!("{name}_mask"), HostTensor { shape: mask.shape.clone(), values })?;
     }
     Ok(state)
+}
+
+/// The same under timm's names, and what the file is to say of itself, so that the masks come back as they are: queries,
+/// keys and values have one mask together there, even when not all of them have one here.
+pub(super) fn timm(found: &Source) -> Result<(StateDict, Metadata), Failure> {
+    let ours = of(found)?;
+    let theirs = masks_to_timm(&ours)?;
+    let state = split(to_timm(&found.checkpoint.state)?, &theirs, found)?;
+    let together = masks_from_timm(&theirs)?;
+    let unmasked: Vec<&str> =
+        together.iter().map(|(name, _)| name).filter(|name| ours.get(name).is_none()).collect();
+    let mut metadata = found.checkpoint.metadata.clone();
+    if !unmasked.is_empty() {
+        metadata = metadata.with(UNMASKED, serde_json::Value::from(unmasked).to_string());
+    }
+    Ok((state, metadata))
 }
 
 /// The network's masks under the names and in the layouts that its weights have on disk.
@@ -43,24 +60,31 @@ struct OnDisk<'a> {
 }
 
 impl ArchitectureVisitor for OnDisk<'_> {
-    type Output = Result<Vec<(String, Mask)>, Failure>;
+    type Output = Result<MaskMap, Failure>;
 
     fn visit<A: Architecture>(self, architecture: &A) -> Self::Output {
         let mut rng = Seed(0).rng(Stream::Init, 0, 0);
         let device = crate::device::any()?;
         let (mean, std) = (vec![0.5; self.channels], vec![0.25; self.channels]);
-        let model = architecture.build(&mean, &std, &device, &mut rng)?;
-        let Some(set) = self.found.mask(&model)? else { return Ok(Vec::new()) };
-        // Ones and zeros take the way of the weights: into the model, and out under the names on disk.
-        let mut tree = ParamTree::new();
-        for (path, mask) in set.iter() {
-            let values = mask.keep().iter().map(|&keep| if keep { 1.0 } else { 0.0 }).collect();
-            tree.insert_host(path.clone(), mask.shape().to_vec(), values, &device)?;
-        }
-        let masked = StateDict::of(&tree.write_into(&model)?)?;
-        let before = StateDict::of(&model)?;
-        let changed = masked.iter().filter(|(name, tensor)| before.get(name) != Some(*tensor));
-        Ok(changed
+        let fresh = architecture.build(&mean, &std, &device, &mut rng)?;
+        let mut state = self.found.checkpoint.state.clone();
+        state.complete_from(&StateDict::of(&fresh)?, "normalize.");
+        let place = self.found.file.display().to_string();
+        let model = state.load_into(fresh).map_err(|error| Failure::from(error).within(&place))?;
+        let Some(set) = self.found.mask(&model)? else { return Ok(MaskMap::default()) };
+        // Ones and zeros take the way of the weights: into the model, and out under the names on disk. So do other numbers,
+        // and where the two differ is a mask.
+        let written = |pruned: f32, kept: f32| -> Result<StateDict, Failure> {
+            let mut tree = ParamTree::new();
+            for (path, mask) in set.iter() {
+                let values = mask.keep().iter().map(|&keep| if keep { kept } else { pruned }).collect();
+                tree.insert_host(path.clone(), mask.shape().to_vec(), values, &device)?;
+            }
+            Ok(StateDict::of(&tree.write_into(&model)?)?)
+        };
+        let (masked, other) = (written(0.0, 1.0)?, written(2.0, 3.0)?);
+        let masks = masked.iter().filter(|(name, tensor)| other.get(name) != Some(*tensor));
+        Ok(masks
             .map(|(name, tensor)| {
                 let keep = tensor.values.iter().map(|&v| v == 1.0).collect();
                 (name.to_owned(), Mask { shape: tensor.shape.clone(), keep })

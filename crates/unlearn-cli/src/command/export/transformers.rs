@@ -7,12 +7,21 @@ use unlearn::models::vit::HuggingFaceVit;
 use unlearn::models::{StateDict, VitConfig};
 
 use crate::error::Failure;
+use crate::run::artefact::MASK;
+use crate::run::source::Source;
 
 /// What the pictures are scaled by where the network does not say: Hugging Face's own default for these models.
 const HALF: f32 = 0.5;
 
-/// Writes the folder, whole or not at all; gives the number of its tensors and the fingerprint of their values.
-pub(super) fn write(out: &Path, config: VitConfig, state: StateDict) -> Result<(usize, String), Failure> {
+/// Writes the folder, whole or not at all; gives the number of its tensors and the fingerprint of their values. Its mask is
+/// a file of ours beside them, which `transformers` does not look at and `import` does.
+pub(super) fn write(
+    out: &Path,
+    config: VitConfig,
+    mut found: Source,
+    masks: bool,
+) -> Result<(usize, String), Failure> {
+    let state = std::mem::take(&mut found.checkpoint.state);
     let patches = state.get("vit.embeddings.patch_embeddings.projection.weight");
     let channels = patches.and_then(|weight| weight.shape.get(1).copied()).unwrap_or(3);
     let mut rng = Seed(0).rng(Stream::Init, 0, 0);
@@ -22,6 +31,7 @@ pub(super) fn write(out: &Path, config: VitConfig, state: StateDict) -> Result<(
     whole.complete_from(&StateDict::of(&fresh)?, "normalize.");
     let (tensors, fingerprint) = (whole.len(), whole.fingerprint());
     let model = whole.load_into(fresh)?;
+    let mask = if masks { found.mask(&model)? } else { None };
 
     let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let io = |error| Failure::io(out, &error);
@@ -33,6 +43,9 @@ pub(super) fn write(out: &Path, config: VitConfig, state: StateDict) -> Result<(
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
     let aside = builder.tempdir_in(parent).map_err(io)?;
     HuggingFaceVit::write(aside.path(), &model, &config)?;
+    if let Some(mask) = mask {
+        mask.save(aside.path().join(MASK))?;
+    }
     std::fs::rename(aside.path(), out).map_err(io)?;
     // Nothing is left under the temporary name to be removed.
     let _ = aside.keep();

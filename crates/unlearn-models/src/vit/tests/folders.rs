@@ -7,8 +7,8 @@ use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::checkpoint::{self, CheckpointError, Metadata};
-use crate::vit::{HuggingFaceVit, from_timm, has_timm_names, to_timm};
+use crate::checkpoint::{self, CheckpointError, Mask, MaskMap, Metadata};
+use crate::vit::{HuggingFaceVit, from_timm, has_timm_names, masks_from_timm, masks_to_timm, to_timm};
 
 /// A folder with a network of our own, and the network.
 fn folder() -> (TempDir, Vit) {
@@ -45,6 +45,29 @@ fn what_is_written_is_read_back() {
     let mean = VitConfig { pooling: Pooling::Mean, ..small() };
     let refused = HuggingFaceVit::write(place.path(), &built(&mean, 0, &Device::flex()), &mean);
     assert!(matches!(refused, Err(CheckpointError::ForeignConfig { ref key, .. }) if key == "pooling"));
+}
+
+/// Other programs, a run of ours among them, have a file of that name.
+#[test]
+fn a_folder_is_told_by_what_its_description_says() {
+    let (place, _) = folder();
+    let config = place.path().join("config.json");
+    assert!(HuggingFaceVit::is_folder(place.path()));
+    for (text, is) in [
+        (r#"{"model_type": "deit"}"#, true),
+        (r#"{"architectures": ["ViTModel"]}"#, true),
+        (r#"{"run": {"recipe": {"model": {}}}, "verb": "train"}"#, false),
+        (r#"{"architecture": "vit_base_patch16_224"}"#, false),
+        // Damaged, and weights beside it.
+        (r#"{"model_type": "#, true),
+    ] {
+        fs::write(&config, text).unwrap();
+        assert_eq!(HuggingFaceVit::is_folder(place.path()), is, "{text}");
+    }
+    fs::remove_file(place.path().join("model.safetensors")).unwrap();
+    assert!(!HuggingFaceVit::is_folder(place.path()));
+    fs::remove_file(config).unwrap();
+    assert!(!HuggingFaceVit::is_folder(place.path()) && !HuggingFaceVit::is_folder(place.path().join("x")));
 }
 
 #[test]
@@ -246,4 +269,63 @@ fn timms_names_go_both_ways() {
     let mut odd = StateDict::new();
     odd.insert("blocks.0.attn.qkv.bias", HostTensor { shape: vec![4], values: vec![0.0; 4] }).unwrap();
     assert!(matches!(from_timm(&odd), Err(CheckpointError::Length { .. })));
+}
+
+/// A mask of its own in every part, and none in some.
+#[test]
+fn masks_go_both_ways_under_timms_names() {
+    let mask =
+        |from: usize| Mask { shape: vec![12, 12], keep: (from..from + 144).map(|i| i % 3 != 0).collect() };
+    let block = "vit.encoder.layer.1";
+    let part = |name: &str| format!("{block}.attention.attention.{name}.weight");
+    let dense = (format!("{block}.attention.output.dense.weight"), mask(5));
+    let all: MaskMap =
+        [(part("query"), mask(0)), (part("key"), mask(1)), (part("value"), mask(2)), dense.clone()]
+            .into_iter()
+            .collect();
+    let timm = masks_to_timm(&all).unwrap();
+    let names: Vec<&str> = timm.iter().map(|(name, _)| name).collect();
+    assert_eq!(names, ["blocks.1.attn.proj.weight", "blocks.1.attn.qkv.weight"]);
+    let fused = timm.get("blocks.1.attn.qkv.weight").unwrap();
+    assert_eq!(fused.shape, [36, 12]);
+    assert_eq!(fused.keep[144..288], mask(1).keep[..]);
+    assert_eq!(masks_from_timm(&timm).unwrap(), all);
+    // One part alone: the others are kept whole.
+    let alone: MaskMap = [(part("key"), mask(1)), dense].into_iter().collect();
+    let timm = masks_to_timm(&alone).unwrap();
+    let fused = timm.get("blocks.1.attn.qkv.weight").unwrap();
+    assert_eq!(fused.shape, [36, 12]);
+    assert!(fused.keep[..144].iter().chain(&fused.keep[288..]).all(|&keep| keep));
+    assert_eq!(fused.keep[144..288], mask(1).keep[..]);
+    let back = masks_from_timm(&timm).unwrap();
+    assert_eq!((back.len(), back.get(&part("key"))), (4, Some(&mask(1))));
+    // Parts that do not fit one another.
+    let odd = Mask { shape: vec![2, 6], keep: vec![true; 12] };
+    let odd: MaskMap = [(part("query"), mask(0)), (part("key"), odd)].into_iter().collect();
+    assert!(matches!(masks_to_timm(&odd), Err(CheckpointError::Length { .. })));
+}
+
+/// `save_pretrained` of a network with `torch.nn.utils.prune` in it.
+#[test]
+fn masks_in_a_folders_weights_are_read() {
+    let (place, model) = folder();
+    let name = "vit.encoder.layer.0.intermediate.dense.weight";
+    let mut state = StateDict::of(&model).unwrap();
+    let weight = state.remove(name).unwrap();
+    let values = (0..weight.values.len()).map(|i| (i % 2) as f32).collect();
+    let mask = HostTensor { shape: weight.shape.clone(), values };
+    state.insert(format!("{name}_orig"), weight).unwrap();
+    state.insert(format!("{name}_mask"), mask).unwrap();
+    for alone in [false, true] {
+        let mut saved = StateDict::new();
+        for (name, tensor) in state.iter().filter(|(name, _)| !name.starts_with("normalize.")) {
+            let name = if alone { name.strip_prefix("vit.").unwrap_or(name) } else { name };
+            saved.insert(name, tensor.clone()).unwrap();
+        }
+        checkpoint::write(place.path().join("model.safetensors"), &saved, &Metadata::new()).unwrap();
+        let read = HuggingFaceVit::read(place.path()).unwrap();
+        let mask = read.masks.get(name).unwrap();
+        assert!(mask.keep.iter().enumerate().all(|(i, &keep)| keep == (i % 2 == 1)));
+        assert_eq!((read.masks.len(), read.state.get(name).unwrap().values[0]), (1, 0.0));
+    }
 }
