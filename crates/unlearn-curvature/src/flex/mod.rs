@@ -11,7 +11,7 @@
 //! norm     batch normalisation, with a ReLU behind it
 //! residual  sum and ReLU at the end of a residual block
 //! sweep    batch normalisation and ReLU of a reverse sweep
-//! elementwise  gradient descent and sums of squares
+//! elementwise  gradient descent, AdamW and sums of squares
 //! low_rank  layers with a narrow branch beside a frozen weight
 //! tokens   GELU, layer norms and attention of transformers
 //! extension  the above as operations of the backend, with autodiff
@@ -176,10 +176,12 @@ pub(crate) fn batch_norm_train(
     epsilon: f64,
     behind: Behind,
 ) -> Option<(Tensor<4>, Tensor<1>, Tensor<1>)> {
-    if !is_ours(x) || !is_ours(gamma) || x.shape().num_elements() == 0 {
+    let channels = x.dims()[1];
+    // A layer of other channels is Burn's to refuse.
+    let fits = gamma.dims() == [channels] && beta.dims() == [channels];
+    if !fits || !is_ours(x) || !is_ours(gamma) || !is_ours(beta) || x.shape().num_elements() == 0 {
         return None;
     }
-    let channels = x.dims()[1];
     let plain = if x.is_autodiff() { x.clone().inner() } else { x.clone() };
     let moments = Tensor::<2>::from_dispatch(Dispatch::direct_moments(plain.into_dispatch()));
     let y = Dispatch::direct_norm(
@@ -197,7 +199,9 @@ pub(crate) fn batch_norm_train(
 /// Whether [`batch_norm_fixed`] serves for x `[n, c, h, w]`: not when gamma or beta is to have a gradient.
 pub(crate) fn has_batch_norm_fixed(x: &Tensor<4>, [gamma, beta]: [&Tensor<1>; 2]) -> bool {
     let trained = gamma.is_tracked() || beta.is_tracked();
-    !trained && is_ours(x) && is_ours(gamma) && x.shape().num_elements() > 0
+    let channels = x.dims()[1];
+    let fits = gamma.dims() == [channels] && beta.dims() == [channels];
+    !trained && fits && is_ours(x) && is_ours(gamma) && is_ours(beta) && x.shape().num_elements() > 0
 }
 
 /// Batch normalisation of x `[n, c, h, w]` by moments `[c]` from elsewhere, differentiable in x, and written over it if

@@ -29,8 +29,8 @@ pub struct Moments<const D: usize> {
 }
 
 impl Adam {
-    /// The parameter and its moments after step number `time` (from 1) of `rate`. All tensors lie on one plain device
-    /// and are of one shape; without moments they are zero.
+    /// The parameter and its moments after step number `time` (from 1; 0 is taken as 1) of `rate`. All tensors lie on one
+    /// plain device and are of one shape; without moments they are zero.
     pub fn step<const D: usize>(
         &self,
         rate: f64,
@@ -40,7 +40,7 @@ impl Adam {
         moments: Option<Moments<D>>,
     ) -> (Tensor<D>, Moments<D>) {
         // In float64: 1 − 0.999 has lost five of float32's seven digits.
-        let time = i32::try_from(time).unwrap_or(i32::MAX);
+        let time = i32::try_from(time.max(1)).unwrap_or(i32::MAX);
         let [correction_1, correction_2] = [self.beta_1, self.beta_2].map(|beta| 1.0 - beta.powi(time));
         let (length, shrink) = (rate / correction_1, 1.0 - rate * self.weight_decay);
         #[cfg(feature = "flex")]

@@ -1,6 +1,8 @@
 //! Batch norm with running statistics, and layer norm.
 
 use burn::Tensor;
+#[cfg(feature = "flex")]
+use burn::module::Module;
 use burn::nn::{BatchNorm, LayerNorm};
 use burn::tensor::TensorData;
 
@@ -45,7 +47,12 @@ mod kernels {
             };
             for (state, new) in [(&layer.running_mean, mean), (&layer.running_var, variance)] {
                 let before = state.value_sync();
-                let new = if before.is_autodiff() { Tensor::from_inner(new) } else { new };
+                let new = match before.gradient_checkpointing_strategy() {
+                    // Two strategies do not mix.
+                    Some(strategy) => Tensor::from_inner(new).with_gradient_checkpointing_strategy(strategy),
+                    None if before.is_autodiff() => Tensor::from_inner(new),
+                    None => new,
+                };
                 let kept = before.mul_scalar(1.0 - layer.momentum);
                 state.update(kept.add(new.mul_scalar(layer.momentum)).detach());
             }
@@ -60,12 +67,13 @@ mod kernels {
     }
 }
 
-/// What `layer` makes of x `[…, d]`, as Burn's own call; where gradients are wanted by our own kernel, if it serves.
+/// What `layer` makes of x `[…, d]`, as Burn's own call; where gradients are wanted by our own kernel, if it serves. The
+/// kernel has to be told the layer's ε, which is found anew each time, for some microseconds.
 pub(crate) fn layer_forward<const D: usize>(layer: &LayerNorm, x: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
     if x.is_autodiff()
         && crate::flex::is_ours(&x)
-        && let Ok(epsilon) = epsilon(layer)
+        && let Ok(epsilon) = epsilon(&layer.valid())
     {
         let gamma = layer.gamma.val();
         let beta = layer.beta.as_ref().map_or_else(|| gamma.zeros_like().detach(), |beta| beta.val());

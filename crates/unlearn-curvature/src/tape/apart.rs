@@ -40,6 +40,9 @@ impl<'a> Op<'a> {
 
 impl Apart<'_> {
     /// Runs the parts on `tape`, one after another.
+    ///
+    /// # Panics
+    /// On a number of inputs that the joined operation does not have.
     pub fn run(self, inputs: Inputs, tape: &mut dyn Tape) -> ErasedVar {
         match (self.0, inputs) {
             (Parts::InTurn(first, second), inputs) => {
@@ -52,10 +55,13 @@ impl Apart<'_> {
     }
 
     /// The same of a branched layer whose branch sees something else, `branch_x`, than the layer: what dropout left of
-    /// `x`. Of other operations `branch_x` is not looked at.
+    /// `x`.
+    ///
+    /// # Panics
+    /// When it is no branched layer.
     pub fn run_with(self, x: ErasedVar, branch_x: ErasedVar, tape: &mut dyn Tape) -> ErasedVar {
         let Parts::Branched { layer, down, up, factor } = self.0 else {
-            return self.run(Inputs::One(x), tape);
+            unreachable!("{:?} has no branch", self.0)
         };
         let y = tape.run(layer, Inputs::One(x));
         let narrow = tape.run(down, Inputs::One(branch_x));

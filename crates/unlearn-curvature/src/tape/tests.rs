@@ -205,3 +205,35 @@ fn gradients_flow_through_the_plain_tape() {
     let gradient = x.grad(&y.sum().backward()).unwrap();
     assert_eq!(host(gradient), [0.0, 1.0]);
 }
+
+/// Burn's own assertion speaks, whether our kernels are there or not.
+#[test]
+fn norms_of_other_sizes_are_refused() {
+    for autodiff in [false, true] {
+        let device = if autodiff { Device::flex().autodiff() } else { Device::flex() };
+        let norm = BatchNormConfig::new(4).init(&device);
+        let rows = LayerNormConfig::new(3).init(&device);
+        for channels in [1, 3, 5] {
+            let x = || Tensor::<4>::from_data(tensor([2, channels, 3, 3]).into_data(), &device);
+            let run = || plain(x(), |t, x| t.batch_norm(&norm, x));
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err(), "{channels}");
+            let run = || plain(x(), |t, x| t.batch_norm_relu(&norm, x));
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err(), "{channels}");
+        }
+        let x = || Tensor::<2>::from_data(tensor([2, 6]).into_data(), &device);
+        let run = || plain(x(), |t, x| t.layer_norm(&rows, x));
+        assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).is_err());
+    }
+}
+
+#[test]
+fn batch_norms_train_under_gradient_checkpointing() {
+    let device = Device::flex().autodiff().gradient_checkpointing();
+    let norm = BatchNormConfig::new(3).init(&device);
+    let x = Tensor::<4>::from_data(tensor([2, 3, 4, 4]).into_data(), &device).require_grad();
+    let y = plain(x.clone(), |t, x| t.batch_norm_relu(&norm, x));
+    let gradients = y.clone().square().sum().backward();
+    assert!(host(x.grad(&gradients).unwrap()).iter().any(|&g| g != 0.0));
+    let mean = norm.running_mean.value_sync();
+    assert!(host(mean).iter().any(|&m| m != 0.0));
+}

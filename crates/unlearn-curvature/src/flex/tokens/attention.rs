@@ -10,7 +10,8 @@ use super::math::softmax;
 use crate::flex::panel::{Aligned, Panel, for_panel, panels, transpose};
 use crate::flex::tile::{Steps, tile};
 
-/// Tokens of which a head's weights (and as many cotangents) still lie well in a cache.
+/// Tokens of which a head's weights are a MB, as much as a core's cache holds; with more the way to and from memory
+/// is what is left to be saved by keeping them.
 pub(super) const MOST_TOKENS: usize = 512;
 
 /// Sizes, and what follows from them.
@@ -73,15 +74,18 @@ struct Rows<'a> {
 struct Room {
     /// A head's weights, `[t, t]`.
     weights: Vec<f32>,
-    /// Their cotangents, `[t, t]`.
+    /// Their cotangents, `[t, t]`; on the way back only.
     cotangents: Vec<f32>,
     packed: Aligned,
 }
 
 impl Room {
-    fn new(plan: &Plan) -> Self {
-        let square = || vec![0.0; plan.tokens * plan.tokens];
-        Self { weights: square(), cotangents: square(), packed: Aligned::default() }
+    fn of_weights(plan: &Plan) -> Self {
+        Self { weights: vec![0.0; plan.tokens * plan.tokens], ..Self::default() }
+    }
+
+    fn of_both(plan: &Plan) -> Self {
+        Self { cotangents: vec![0.0; plan.tokens * plan.tokens], ..Self::of_weights(plan) }
     }
 }
 
@@ -176,7 +180,7 @@ pub(super) fn forward(plan: &Plan, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> 
     let mut y = vec![0.0; q.len()];
     let inputs = q.par_chunks_exact(size).zip(k.par_chunks_exact(size)).zip(v.par_chunks_exact(size));
     y.par_chunks_exact_mut(size).zip(inputs).for_each_init(
-        || Room::new(plan),
+        || Room::of_weights(plan),
         |room, (y, ((q, k), v))| arch.dispatch(Forward { plan, q, k, v, y, room }),
     );
     y
@@ -218,7 +222,7 @@ pub(super) fn backward(plan: &Plan, [q, k, v]: [&[f32]; 3], g: &[f32]) -> [Vec<f
     let inputs = inputs.zip(g.par_chunks_exact(size));
     let results = for_q.par_chunks_exact_mut(size).zip(for_k.par_chunks_exact_mut(size));
     results.zip(for_v.par_chunks_exact_mut(size)).zip(inputs).for_each_init(
-        || Room::new(plan),
+        || Room::of_both(plan),
         |room, (((for_q, for_k), for_v), (((q, k), v), g))| {
             arch.dispatch(Backward { plan, inputs: [q, k, v], g, results: [for_q, for_k, for_v], room });
         },

@@ -8,7 +8,8 @@ const LOWEST: f32 = -87.0;
 
 /// e^x for x ≤ 0, within 2 units in the last place down to e^−87 (1.6e-38) and that value below; NaN for NaN.
 ///
-/// x = n ln 2 + r with |r| ≤ (ln 2) / 2, and e^r = 1 + r + r² p(r), p minimax of degree 4 (relative error 3.1e-9).
+/// x = n ln 2 + r with |r| ≤ (ln 2) / 2, and e^r = 1 + r + r² p(r), p minimax of degree 4 (relative error 4e-9 with
+/// coefficients in float32).
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     /// ln 2 in two parts; the first has nine bits, so that its products with n are exact.
@@ -25,10 +26,11 @@ pub(super) fn exp(x: f32) -> f32 {
     (1.0 + (r + r * r * p)) * f32::from_bits(power)
 }
 
-/// Φ(x), the normal distribution function, within 4 · 2⁻²⁴, and e^(−x²/2).
+/// Φ(x), the normal distribution function, within 4 · 2⁻²⁴, and e^(−x²/2); beyond |x| = 13, where the first is within
+/// 6.2e-39 of 0 or 1, exactly those and zero.
 ///
 /// 1 − Φ(a) = e^(−a²/2) t s(t) for a ≥ 0, with t = 1 / (1 + 0.35 a) and s minimax of degree 8 over 0 ≤ a ≤ 14 (relative
-/// error 3.2e-8); beyond that it is zero in float32.
+/// error 4.5e-8 with coefficients in float32).
 #[inline(always)]
 pub(super) fn normal(x: f32) -> (f32, f32) {
     const S: [f32; 9] = [
@@ -43,10 +45,10 @@ pub(super) fn normal(x: f32) -> (f32, f32) {
         -0.029_145_928,
     ];
     let a = x.abs();
-    let density = exp(-0.5 * a * a);
+    let density = if a > 13.0 { 0.0 } else { exp(-0.5 * a * a) };
     let t = 1.0 / (1.0 + 0.35 * a);
     let s = S.iter().rev().fold(0.0, |s, &c| s * t + c);
-    let above = if a > 13.0 { 0.0 } else { density * (t * s) };
+    let above = density * (t * s);
     (if x >= 0.0 { 1.0 - above } else { above }, density)
 }
 
