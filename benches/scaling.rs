@@ -36,10 +36,10 @@ fn run(kind: &str, model: &ResNet, samples: &TensorSamples) {
     match kind {
         "exact" => drop(black_box(FisherDiag::exact().run(model, forward, samples).expect("a diagonal"))),
         "empirical" => {
-            drop(black_box(FisherDiag::empirical().run(model, forward, samples).expect("a diagonal")))
+            drop(black_box(FisherDiag::empirical().run(model, forward, samples).expect("a diagonal")));
         }
         "hybrid" => {
-            drop(black_box(FisherDiag::hybrid(1, 1).run(model, forward, samples).expect("a diagonal")))
+            drop(black_box(FisherDiag::hybrid(1, 1).run(model, forward, samples).expect("a diagonal")));
         }
         "woodbury" => {
             let solver = InverseFisher::woodbury(m).damping(DAMPING).budget(support::budget(m));

@@ -167,21 +167,23 @@ pub(crate) fn single_gradients(
     Some(Tensor::from_dispatch(result))
 }
 
+/// Whether [`batch_norm_train`] and [`batch_norm_fixed`] serve for x `[n, c, h, w]`. A layer of other channels is Burn's
+/// to refuse.
+pub(crate) fn has_batch_norm(x: &Tensor<4>, [gamma, beta]: [&Tensor<1>; 2]) -> bool {
+    let channels = x.dims()[1];
+    let fits = gamma.dims() == [channels] && beta.dims() == [channels];
+    fits && is_ours(x) && is_ours(gamma) && is_ours(beta) && x.shape().num_elements() > 0
+}
+
 /// Batch normalisation of x `[n, c, h, w]` by its own moments, differentiable; and those moments, mean and biased
 /// variance `[c]`, as plain tensors.
 pub(crate) fn batch_norm_train(
     x: &Tensor<4>,
-    gamma: &Tensor<1>,
-    beta: &Tensor<1>,
+    [gamma, beta]: [&Tensor<1>; 2],
     epsilon: f64,
     behind: Behind,
-) -> Option<(Tensor<4>, Tensor<1>, Tensor<1>)> {
+) -> (Tensor<4>, Tensor<1>, Tensor<1>) {
     let channels = x.dims()[1];
-    // A layer of other channels is Burn's to refuse.
-    let fits = gamma.dims() == [channels] && beta.dims() == [channels];
-    if !fits || !is_ours(x) || !is_ours(gamma) || !is_ours(beta) || x.shape().num_elements() == 0 {
-        return None;
-    }
     let plain = if x.is_autodiff() { x.clone().inner() } else { x.clone() };
     let moments = Tensor::<2>::from_dispatch(Dispatch::direct_moments(plain.into_dispatch()));
     let y = Dispatch::direct_norm(
@@ -193,19 +195,11 @@ pub(crate) fn batch_norm_train(
         behind,
     );
     let row = |i: usize| moments.clone().slice_dim(0, i..i + 1).reshape([channels]);
-    Some((Tensor::from_dispatch(y), row(0), row(1)))
+    (Tensor::from_dispatch(y), row(0), row(1))
 }
 
-/// Whether [`batch_norm_fixed`] serves for x `[n, c, h, w]`: not when gamma or beta is to have a gradient.
-pub(crate) fn has_batch_norm_fixed(x: &Tensor<4>, [gamma, beta]: [&Tensor<1>; 2]) -> bool {
-    let trained = gamma.is_tracked() || beta.is_tracked();
-    let channels = x.dims()[1];
-    let fits = gamma.dims() == [channels] && beta.dims() == [channels];
-    !trained && fits && is_ours(x) && is_ours(gamma) && is_ours(beta) && x.shape().num_elements() > 0
-}
-
-/// Batch normalisation of x `[n, c, h, w]` by moments `[c]` from elsewhere, differentiable in x, and written over it if
-/// nobody else has it.
+/// Batch normalisation of x `[n, c, h, w]` by moments `[c]` from elsewhere, differentiable in x alone, and written over
+/// it if nobody else has it.
 pub(crate) fn batch_norm_fixed(
     x: Tensor<4>,
     [gamma, beta]: [&Tensor<1>; 2],

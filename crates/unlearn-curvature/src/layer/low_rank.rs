@@ -93,7 +93,7 @@ mod joined {
         let flat = x.clone().reshape([rows, inputs]);
         let y = low_rank_linear(&flat, branch([&layer.weight, &down.weight, &up.weight], factor))?;
         let y = match &layer.bias {
-            Some(bias) => y + bias.val().reshape([1, outputs]),
+            Some(bias) => crate::layer::linear::with_bias(y, bias.val()),
             None => y,
         };
         dims[D - 1] = outputs;

@@ -6,6 +6,7 @@
 pub(crate) mod activation;
 pub(crate) mod attention;
 pub(crate) mod conv;
+pub(crate) mod linear;
 pub(crate) mod low_rank;
 pub(crate) mod norm;
 pub(crate) mod pool;

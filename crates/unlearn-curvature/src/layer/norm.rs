@@ -2,7 +2,7 @@
 
 use burn::Tensor;
 #[cfg(feature = "flex")]
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::nn::{BatchNorm, LayerNorm};
 use burn::tensor::TensorData;
 
@@ -13,21 +13,18 @@ use crate::tree::read;
 /// itself is frozen.
 pub(crate) fn forward(layer: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    return match kernels::forward(layer, x, crate::flex::Behind::Nothing) {
-        Ok(y) => y,
-        Err(x) => layer.forward(x),
-    };
-    #[cfg(not(feature = "flex"))]
+    if kernels::serve(layer, &x) {
+        return kernels::forward(layer, x, crate::flex::Behind::Nothing);
+    }
     layer.forward(x)
 }
 
 /// The same with a ReLU behind it.
 pub(crate) fn forward_relu(layer: &BatchNorm, x: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    let x = match kernels::forward(layer, x, crate::flex::Behind::Relu) {
-        Ok(y) => return y,
-        Err(x) => x,
-    };
+    if kernels::serve(layer, &x) {
+        return kernels::forward(layer, x, crate::flex::Behind::Relu);
+    }
     burn::tensor::activation::relu(layer.forward(x))
 }
 
@@ -36,34 +33,40 @@ mod kernels {
     use burn::Tensor;
     use burn::nn::BatchNorm;
 
-    use crate::flex::{Behind, batch_norm_fixed, batch_norm_train, has_batch_norm_fixed};
+    use crate::flex::{Behind, batch_norm_fixed, batch_norm_train, has_batch_norm};
 
-    /// The layer's result, or `x` again where the kernels do not serve.
-    pub(super) fn forward(layer: &BatchNorm, x: Tensor<4>, behind: Behind) -> Result<Tensor<4>, Tensor<4>> {
+    /// Whether the layer normalises by the batch's own moments.
+    fn trains(layer: &BatchNorm, x: &Tensor<4>) -> bool {
+        x.is_autodiff() && layer.training.is_enabled()
+    }
+
+    pub(super) fn serve(layer: &BatchNorm, x: &Tensor<4>) -> bool {
         let (gamma, beta) = (layer.gamma.val(), layer.beta.val());
-        if x.is_autodiff() && layer.training.is_enabled() {
-            let Some((y, mean, variance)) = batch_norm_train(&x, &gamma, &beta, layer.epsilon, behind) else {
-                return Err(x);
+        // By moments from elsewhere there are no gradients of the layer's own parameters.
+        let frozen = !gamma.is_tracked() && !beta.is_tracked();
+        has_batch_norm(x, [&gamma, &beta]) && (trains(layer, x) || frozen)
+    }
+
+    /// Of a layer that they [`serve`].
+    pub(super) fn forward(layer: &BatchNorm, x: Tensor<4>, behind: Behind) -> Tensor<4> {
+        let affine = [&layer.gamma.val(), &layer.beta.val()];
+        if !trains(layer, &x) {
+            let moments = [layer.running_mean.value(), layer.running_var.value()];
+            return batch_norm_fixed(x, affine, moments, layer.epsilon, behind);
+        }
+        let (y, mean, variance) = batch_norm_train(&x, affine, layer.epsilon, behind);
+        for (state, new) in [(&layer.running_mean, mean), (&layer.running_var, variance)] {
+            let before = state.value_sync();
+            let new = match before.gradient_checkpointing_strategy() {
+                // Two strategies do not mix.
+                Some(strategy) => Tensor::from_inner(new).with_gradient_checkpointing_strategy(strategy),
+                None if before.is_autodiff() => Tensor::from_inner(new),
+                None => new,
             };
-            for (state, new) in [(&layer.running_mean, mean), (&layer.running_var, variance)] {
-                let before = state.value_sync();
-                let new = match before.gradient_checkpointing_strategy() {
-                    // Two strategies do not mix.
-                    Some(strategy) => Tensor::from_inner(new).with_gradient_checkpointing_strategy(strategy),
-                    None if before.is_autodiff() => Tensor::from_inner(new),
-                    None => new,
-                };
-                let kept = before.mul_scalar(1.0 - layer.momentum);
-                state.update(kept.add(new.mul_scalar(layer.momentum)).detach());
-            }
-            return Ok(y);
+            let kept = before.mul_scalar(1.0 - layer.momentum);
+            state.update(kept.add(new.mul_scalar(layer.momentum)).detach());
         }
-        let affine = [&gamma, &beta];
-        if !has_batch_norm_fixed(&x, affine) {
-            return Err(x);
-        }
-        let moments = [layer.running_mean.value(), layer.running_var.value()];
-        Ok(batch_norm_fixed(x, affine, moments, layer.epsilon, behind))
+        y
     }
 }
 
@@ -76,7 +79,7 @@ pub(crate) fn layer_forward<const D: usize>(layer: &LayerNorm, x: Tensor<D>) -> 
         && let Ok(epsilon) = epsilon(&layer.valid())
     {
         let gamma = layer.gamma.val();
-        let beta = layer.beta.as_ref().map_or_else(|| gamma.zeros_like().detach(), |beta| beta.val());
+        let beta = layer.beta.as_ref().map_or_else(|| gamma.zeros_like().detach(), Param::val);
         if let Some(y) = crate::flex::tokens::layer_norm(&x, &gamma, &beta, epsilon) {
             return y;
         }

@@ -8,7 +8,7 @@ use burn::tensor::{Tensor, activation, s};
 
 use super::value::{AnyTensor, AnyVar};
 use crate::layer::tokens::{self, TokenPool};
-use crate::layer::{activation as layer_activation, attention, conv, low_rank, norm};
+use crate::layer::{activation as layer_activation, attention, conv, linear, low_rank, norm};
 
 /// An operation of a model, with the layer whose parameters it uses.
 #[derive(Debug, Clone, Copy)]
@@ -160,7 +160,7 @@ impl Op<'_> {
                 AnyTensor::R4(norm::forward_relu(layer, x))
             }
             (Self::LayerNorm(layer), One(x)) => each_rank!(x, t => norm::layer_forward(layer, t)),
-            (Self::Linear(layer), One(x)) => each_rank!(x, t => layer.forward(t)),
+            (Self::Linear(layer), One(x)) => each_rank!(x, t => linear::forward(layer, t)),
             (Self::BranchedConv2d { layer, down, up, factor }, One(AnyTensor::R4(x))) => {
                 AnyTensor::R4(low_rank::conv(layer, [down, up], *factor, x))
             }

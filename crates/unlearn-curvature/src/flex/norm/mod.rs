@@ -196,7 +196,9 @@ pub(super) fn scale_back(
         None => g.par_chunks_mut(size).for_each(|g| {
             arch.dispatch(|| {
                 for (g, &scale) in g.chunks_exact_mut(planes.plane).zip(&scales) {
-                    g.iter_mut().for_each(|g| *g *= scale);
+                    for g in g {
+                        *g *= scale;
+                    }
                 }
             });
         }),

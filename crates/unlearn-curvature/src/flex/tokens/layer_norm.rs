@@ -82,16 +82,17 @@ pub(super) fn backward(
         });
         (scale, shift)
     });
-    let pieces: Vec<(Vec<f32>, Vec<f32>)> = pieces.collect();
-    let total = |of: fn(&(Vec<f32>, Vec<f32>)) -> &Vec<f32>| {
-        let mut sums = vec![0.0f64; d];
-        for piece in &pieces {
-            for (sum, &part) in sums.iter_mut().zip(of(piece)) {
-                *sum += f64::from(part);
-            }
+    let (scales, shifts): (Vec<Vec<f32>>, Vec<Vec<f32>>) = pieces.collect::<Vec<_>>().into_iter().unzip();
+    (back, total(&scales, d), total(&shifts, d))
+}
+
+/// The sum of `pieces`, each `[d]`, in their order.
+pub(super) fn total(pieces: &[Vec<f32>], d: usize) -> Vec<f32> {
+    let mut total = vec![0.0f64; d];
+    for piece in pieces {
+        for (total, &part) in total.iter_mut().zip(piece) {
+            *total += f64::from(part);
         }
-        sums.into_iter().map(|sum| sum as f32).collect()
-    };
-    let (for_gamma, for_beta) = (total(|piece| &piece.0), total(|piece| &piece.1));
-    (back, for_gamma, for_beta)
+    }
+    total.into_iter().map(|sum| sum as f32).collect()
 }

@@ -6,11 +6,12 @@
 //!
 //! ```text
 //! math        exponential, Φ, softmax of a row
-//! gelu, layer_norm, attention     kernels on slices
+//! bias, gelu, layer_norm, attention     kernels on slices
 //! extension   the above as operations of the backend, with autodiff
 //! ```
 
 mod attention;
+mod bias;
 mod extension;
 mod gelu;
 mod layer_norm;
@@ -37,6 +38,19 @@ pub(crate) fn gelu_back(x: &Tensor<3>, cotangents: &Tensor<3>, columns: usize) -
     }
     let (x, cotangents) = (x.clone().into_dispatch(), cotangents.clone().into_dispatch());
     Some(Tensor::from_dispatch(Dispatch::direct_gelu_back(x, cotangents, columns)))
+}
+
+/// Whether [`add_bias`] serves.
+pub(crate) fn has_bias<const D: usize>(y: &Tensor<D>, bias: &Tensor<1>) -> bool {
+    is_ours(y) && is_ours(bias) && y.shape().num_elements() > 0 && bias.dims() == [y.dims()[D - 1]]
+}
+
+/// `bias` `[d]` onto the rows of `y` `[…, d]`, over `y` if nobody else has it; differentiable in both.
+pub(crate) fn add_bias<const D: usize>(y: Tensor<D>, bias: Tensor<1>) -> Tensor<D> {
+    let dims = y.dims();
+    let rows = y.reshape([dims[..D - 1].iter().product::<usize>(), dims[D - 1]]);
+    let y = Dispatch::direct_add_bias(rows.into_dispatch(), bias.into_dispatch());
+    Tensor::<2>::from_dispatch(y).reshape(dims)
 }
 
 /// Layer normalisation of the rows of x `[…, d]` with gamma and beta `[d]`, differentiable in all three.

@@ -4,7 +4,7 @@ use burn::Tensor;
 use burn::tensor::activation::{self, softmax};
 use burn::tensor::{DType, Device, Distribution, TensorData};
 
-use super::{attention, gelu, gelu_back, layer_norm, math};
+use super::{add_bias, attention, gelu, gelu_back, has_bias, layer_norm, math};
 
 /// 2⁻²⁴, half a unit in the last place of numbers near 1.
 const UNIT: f64 = 1.0 / (1u64 << 24) as f64;
@@ -100,6 +100,28 @@ fn columns_of_a_sample_share_its_derivatives() {
             assert_eq!(host(one(&got, row)), host(expected), "{row}");
         }
     }
+}
+
+#[test]
+fn a_bias_is_added_and_sums_its_gradient() {
+    Device::flex().seed(7);
+    let (y, bias, g) = (random([3, 50, 7], 1.0), random([7], 1.0), random([3, 50, 7], 1.0));
+    assert!(has_bias(&y, &bias) && !has_bias(&y, &random([3], 1.0)) && !has_bias(&wide(&y), &wide(&bias)));
+    let (ty, tb) = (taped(&y), taped(&bias));
+    let sum = add_bias(ty.clone(), tb.clone());
+    let expected = y.clone() + bias.clone().reshape([1, 1, 7]);
+    assert_eq!(host(sum.clone().inner()), host(expected));
+    let gradients = (sum * g.clone().autodiff()).sum().backward();
+    assert_eq!(host(ty.grad(&gradients).unwrap()), host(g.clone()));
+    let expected = wide(&g).reshape([150, 7]).sum_dim(0).reshape([7]);
+    // At most 64 additions in a row in float32, of sums below 64 times the largest.
+    close("bias'", tb.grad(&gradients).unwrap(), expected, largest(&g) * 64.0, 64.0);
+    // Who else has y keeps it, and a frozen bias has no gradient.
+    let before = host(y.clone());
+    assert_ne!(host(add_bias(y.clone(), bias.clone())), before);
+    assert_eq!(host(y), before);
+    let gradients = add_bias(ty.clone(), bias.clone().autodiff()).sum().backward();
+    assert!(ty.grad(&gradients).is_some() && bias.autodiff().grad(&gradients).is_none());
 }
 
 /// Burn's operations in the precision of `x`.
