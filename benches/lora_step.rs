@@ -2,8 +2,9 @@
 //!
 //! ResNet-18 (widths 64 and 16 unless `UNLEARN_BENCH_WIDTHS` says otherwise; SGD with momentum and weight decay) and the
 //! vision transformer `tiny_cifar` (AdamW), batches of 32 pictures of 32×32, on flex. `full` trains every weight, `lora`
-//! branches of rank 8 of a frozen network: beside `conv1`, `conv2` and `fc`, or beside `query`, `value` and every `dense`;
-//! both by the library's loop, so by `fit` with its look at losses and gradients.
+//! branches of rank 8 of a frozen network: beside `conv1`, `conv2` and `fc`; of the transformer beside `query` and `value`
+//! (Hu et al. 2022, §7.1, and what peft does for it), and once more beside every `dense` too. All by the library's loop, so
+//! by `fit` with its look at losses and gradients.
 //!
 //! `cargo bench --bench lora_step` prints seconds a step, then `lora` over `full` from runs of both in turn, the share of
 //! parameters that train, and the peak memory of each in a process of its own (Linux). A ratio of at most 0.75 is what
@@ -116,20 +117,26 @@ fn resnet(width: usize) -> Pair<ResNet> {
     Pair::new(&name, network(width), RANK.min(width), &["conv1", "conv2", "fc"], optimizer)
 }
 
-fn transformer() -> Pair<Vit> {
+fn transformer(targets: &[&str]) -> Pair<Vit> {
     let Normalization { mean, std } = Normalization::cifar10();
     let config = VitConfig::tiny_cifar(10);
     let (name, config) = if timed() { ("vit-tiny-cifar", config) } else { ("vit", config.with_width(4)) };
     let vit =
         config.init(&mean, &std, &Device::flex(), &mut Seed(1).rng(Stream::Init, 0, 0)).expect("a network");
-    Pair::new(name, vit, RANK, &["query", "value", "dense"], OptimizerConfig::adam_w())
+    let name = format!("{name}/{}", targets.join("-"));
+    Pair::new(&name, vit, RANK, targets, OptimizerConfig::adam_w())
 }
+
+/// What the transformer has branches beside: first what is usual.
+const TARGETS: [&[&str]; 2] = [&["query", "value"], &["query", "value", "dense"]];
 
 fn steps(criterion: &mut Criterion) {
     for width in widths() {
         resnet(width).steps(criterion);
     }
-    transformer().steps(criterion);
+    for targets in TARGETS {
+        transformer(targets).steps(criterion);
+    }
 }
 
 /// Whether a profiler looks at single steps, which the rest would only blur.
@@ -144,7 +151,9 @@ fn ratio(_: &mut Criterion) {
     for width in widths() {
         resnet(width).ratio();
     }
-    transformer().ratio();
+    for targets in TARGETS {
+        transformer(targets).ratio();
+    }
 }
 
 /// Runs this program again for one kind of step only and prints the most memory that it ever held.
@@ -156,7 +165,7 @@ fn memory(_: &mut Criterion) {
     }
     if let Ok(kind) = std::env::var(KIND) {
         match kind.split_once(' ') {
-            Some(("vit", kind)) => one(&transformer(), kind),
+            Some(("vit", kind)) => one(&transformer(TARGETS[0]), kind),
             Some((_, kind)) => one(&resnet(widths()[0]), kind),
             None => panic!("{KIND}={kind}"),
         }
