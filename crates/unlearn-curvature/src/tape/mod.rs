@@ -72,7 +72,7 @@ impl dyn Tape + '_ {
         self.one(Op::BatchNorm(layer), x)
     }
 
-    /// `max(y, 0)` of y = [`batch_norm`](Self::batch_norm) of `x`, in fewer passes over memory.
+    /// `max(y, 0)` of the batch norm y of `x`, as `batch_norm` gives it, in fewer passes over memory.
     pub fn batch_norm_relu(&mut self, layer: &BatchNorm, x: Var<4>) -> Var<4> {
         self.one(Op::BatchNormRelu(layer), x)
     }
