@@ -74,7 +74,7 @@ def machine(r):
         f"{about['cpu']}, {about['cores']} cores, {settings['threads']} threads on both sides; {about['system']}; "
         f"{about['rustc']}, profile `{r.all['profile']}`; PyTorch {torch}. Load of the machine {before:.1f} at the "
         f"start, {after:.1f} at the end. A 2048×2048 matrix product, GFLOP/s: {gemm}; shares are of the largest. "
-        f"Medians; ours over ten samples or more, the peers over {settings['repeats']} runs."
+        f"Medians; ours over ten samples or more, the peers over {settings['repeats']} run(s)."
     )
 
 

@@ -180,7 +180,7 @@ pub(super) fn planes(x: &Host) -> Planes {
 /// What a reverse sweep does between the convolutions.
 #[backend_extension(Flex)]
 pub(super) trait SweepKernels: Backend {
-    /// y `[b, …]`, cotangents `[b·c, …]` → `[b·c, …]`.
+    /// y `[b, …]`, cotangents `[b·c, …]` → `[b·c, …]`, in their place if nobody else has them.
     fn direct_relu_back(
         y: FloatTensor<Self>,
         cotangents: FloatTensor<Self>,
@@ -201,11 +201,10 @@ pub(super) trait SweepKernels: Backend {
 
 impl SweepKernels for Flex {
     fn direct_relu_back(y: Host, cotangents: Host, columns: usize) -> Host {
-        let [y, cotangents] = [y, cotangents].map(contiguous);
-        let dims = cotangents.layout().shape().clone();
-        let size = scalars(&cotangents).len() / dims[0];
-        let back = sweep::relu(scalars(&y), scalars(&cotangents), size, columns);
-        Host::from_data(TensorData::new(back, dims))
+        let (y, mut back) = (contiguous(y), whole(cotangents));
+        let size = back.layout().num_elements() / back.layout().shape()[0];
+        sweep::relu(scalars(&y), back.storage_mut(), size, columns);
+        back
     }
 
     fn direct_norm_sweep(

@@ -49,7 +49,7 @@ use extension::{ConvKernels, DirectConv, Elementwise, SweepKernels};
 pub(crate) use low_rank::{Branch, low_rank_conv, low_rank_linear};
 pub(crate) use norm::Behind;
 use norm::{DirectNorm, FixedNorm, NormKernels};
-pub(crate) use residual::add_relu;
+pub(crate) use residual::{add_relu, has_add_relu};
 pub(crate) use shape::ConvShape;
 pub(crate) use single::Order;
 

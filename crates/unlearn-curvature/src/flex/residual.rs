@@ -1,4 +1,4 @@
-//! The end of a residual block: max(a + b, 0) and its gradient, each in one pass over memory.
+//! The end of a residual block: max(a + b, 0) in one pass over memory. Its gradient is a reverse sweep's of a ReLU.
 
 use burn::Tensor;
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
@@ -10,17 +10,19 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, backend_extension};
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::extension::{Host, contiguous, scalars, whole};
+use super::extension::{Host, SweepKernels, contiguous, scalars, whole};
 use super::is_ours;
 
 /// Entries that a thread takes at once.
 const TOGETHER: usize = 1 << 14;
 
-/// max(a + b, 0) of tensors of one shape, differentiable; written over `a` if nobody else has it.
+/// Whether [`add_relu`] serves.
+pub(crate) fn has_add_relu(a: &Tensor<4>, b: &Tensor<4>) -> bool {
+    is_ours(a) && is_ours(b) && a.dims() == b.dims() && a.shape().num_elements() > 0
+}
+
+/// max(a + b, 0), differentiable; written over `a` if nobody else has it.
 pub(crate) fn add_relu(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
-    if !is_ours(&a) || !is_ours(&b) || a.dims() != b.dims() {
-        return burn::tensor::activation::relu(a + b);
-    }
     Tensor::from_dispatch(Dispatch::direct_add_relu(a.into_dispatch(), b.into_dispatch()))
 }
 
@@ -29,13 +31,6 @@ pub(crate) fn add_relu(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
 pub(super) trait Residual: Backend {
     /// a and b of one shape.
     fn direct_add_relu(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self>;
-}
-
-/// What the way back needs.
-#[backend_extension(Flex)]
-pub(super) trait ResidualKernels: Backend {
-    /// The gradient where y is above zero.
-    fn direct_relu_gradient(y: FloatTensor<Self>, gradient: FloatTensor<Self>) -> FloatTensor<Self>;
 }
 
 impl Residual for Flex {
@@ -56,39 +51,22 @@ impl Residual for Flex {
     }
 }
 
-impl ResidualKernels for Flex {
-    fn direct_relu_gradient(y: Host, gradient: Host) -> Host {
-        let (y, mut gradient) = (contiguous(y), whole(gradient));
-        let arch = Arch::new();
-        let pieces =
-            gradient.storage_mut::<f32>().par_chunks_mut(TOGETHER).zip(scalars(&y).par_chunks(TOGETHER));
-        pieces.for_each(|(g, y)| {
-            arch.dispatch(|| {
-                for (g, &y) in g.iter_mut().zip(y) {
-                    *g = if y <= 0.0 { 0.0 } else { *g };
-                }
-            });
-        });
-        gradient
-    }
-}
-
 #[derive(Debug)]
 struct AddReluBackward;
 
-impl<B: Backend + ResidualKernels> Backward<B, 2> for AddReluBackward {
+impl<B: Backend + SweepKernels> Backward<B, 2> for AddReluBackward {
     /// y.
     type State = FloatTensor<B>;
 
     fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let gradient = B::direct_relu_gradient(ops.state, gradients.consume::<B>(&ops.node));
+        let gradient = B::direct_relu_back(ops.state, gradients.consume::<B>(&ops.node), 1);
         for node in ops.parents.into_iter().flatten() {
             gradients.register::<B>(node.id, gradient.clone());
         }
     }
 }
 
-impl<B: Backend + Residual + ResidualKernels, C: CheckpointStrategy> Residual for Autodiff<B, C> {
+impl<B: Backend + Residual + SweepKernels, C: CheckpointStrategy> Residual for Autodiff<B, C> {
     fn direct_add_relu(a: FloatTensor<Self>, b: FloatTensor<Self>) -> FloatTensor<Self> {
         let ((a, a_node), (b, b_node)) = (a.into_parts(), b.into_parts());
         match AddReluBackward.prepare::<C>([a_node, b_node]).compute_bound().stateful() {

@@ -6,22 +6,19 @@ use rayon::prelude::*;
 
 use super::norm::{Planes, sum};
 
-/// Cotangents where the activation `y` `[b, …]` is above zero, zero elsewhere: `[b·c, …]`.
-pub(super) fn relu(y: &[f32], cotangents: &[f32], size: usize, columns: usize) -> Vec<f32> {
-    let mut back = vec![0.0; cotangents.len()];
+/// Cotangents `[b·c, size]` become zero where the activation `y` `[b, size]` is not above zero; what is not a number lets
+/// them through.
+pub(super) fn relu(y: &[f32], cotangents: &mut [f32], size: usize, columns: usize) {
     let arch = Arch::new();
-    back.par_chunks_exact_mut(size).zip(cotangents.par_chunks_exact(size)).enumerate().for_each(
-        |(row, (back, g))| {
-            let y = &y[row / columns * size..][..size];
-            arch.dispatch(|| {
-                for ((back, &g), &y) in back.iter_mut().zip(g).zip(y) {
-                    // Not a product: an infinite cotangent does not make a closed unit undefined.
-                    *back = if y > 0.0 { g } else { 0.0 };
-                }
-            });
-        },
-    );
-    back
+    cotangents.par_chunks_exact_mut(size).enumerate().for_each(|(row, g)| {
+        let y = &y[row / columns * size..][..size];
+        arch.dispatch(|| {
+            for (g, &y) in g.iter_mut().zip(y) {
+                // Not a product: an infinite cotangent does not make a closed unit undefined.
+                *g = if y <= 0.0 { 0.0 } else { *g };
+            }
+        });
+    });
 }
 
 /// Going back through a batch norm by running statistics.

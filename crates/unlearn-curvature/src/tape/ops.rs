@@ -4,11 +4,11 @@ use burn::module::Param;
 use burn::nn::conv::Conv2d;
 use burn::nn::pool::MaxPool2d;
 use burn::nn::{BatchNorm, Dropout, LayerNorm, Linear};
-use burn::tensor::{Tensor, activation, s};
+use burn::tensor::{Tensor, s};
 
 use super::value::{AnyTensor, AnyVar};
 use crate::layer::tokens::{self, TokenPool};
-use crate::layer::{activation as layer_activation, attention, conv, linear, low_rank, norm};
+use crate::layer::{activation, attention, conv, linear, low_rank, norm};
 
 /// An operation of a model, with the layer whose parameters it uses.
 #[derive(Debug, Clone, Copy)]
@@ -167,8 +167,8 @@ impl Op<'_> {
             (Self::BranchedLinear { layer, down, up, factor }, One(x)) => {
                 each_rank!(x, t => low_rank::linear(layer, [down, up], *factor, t))
             }
-            (Self::Relu, One(x)) => each_rank!(x, t => activation::relu(t)),
-            (Self::Gelu, One(x)) => each_rank!(x, t => layer_activation::gelu_forward(t)),
+            (Self::Relu, One(x)) => each_rank!(x, t => burn::tensor::activation::relu(t)),
+            (Self::Gelu, One(x)) => each_rank!(x, t => activation::gelu_forward(t)),
             (Self::Scale { factor }, One(x)) => each_rank!(x, t => t.mul_scalar(*factor)),
             (Self::Add, Two(AnyTensor::R2(a), AnyTensor::R2(b))) => AnyTensor::R2(a + b),
             (Self::Add, Two(AnyTensor::R3(a), AnyTensor::R3(b))) => AnyTensor::R3(a + b),
@@ -197,9 +197,10 @@ impl Op<'_> {
 
 fn add_relu(a: Tensor<4>, b: Tensor<4>) -> Tensor<4> {
     #[cfg(feature = "flex")]
-    return crate::flex::add_relu(a, b);
-    #[cfg(not(feature = "flex"))]
-    activation::relu(a + b)
+    if crate::flex::has_add_relu(&a, &b) {
+        return crate::flex::add_relu(a, b);
+    }
+    burn::tensor::activation::relu(a + b)
 }
 
 fn subsample_pad(x: Tensor<4>, pad: usize) -> Tensor<4> {

@@ -3,7 +3,7 @@
 use pulp::Arch;
 use rayon::prelude::*;
 
-use super::layer_norm::total;
+use super::sums::total;
 
 /// Rows that a thread takes at once. What is summed in which order follows from it, and never from the number of
 /// threads.

@@ -9,6 +9,7 @@
 use pulp::Arch;
 use rayon::prelude::*;
 
+use super::sums::total;
 use crate::flex::norm::sum;
 
 /// Rows that a thread takes at once. What is summed in which order follows from it, and never from the number of
@@ -84,15 +85,4 @@ pub(super) fn backward(
     });
     let (scales, shifts): (Vec<Vec<f32>>, Vec<Vec<f32>>) = pieces.collect::<Vec<_>>().into_iter().unzip();
     (back, total(&scales, d), total(&shifts, d))
-}
-
-/// The sum of `pieces`, each `[d]`, in their order.
-pub(super) fn total(pieces: &[Vec<f32>], d: usize) -> Vec<f32> {
-    let mut total = vec![0.0f64; d];
-    for piece in pieces {
-        for (total, &part) in total.iter_mut().zip(piece) {
-            *total += f64::from(part);
-        }
-    }
-    total.into_iter().map(|sum| sum as f32).collect()
 }

@@ -5,7 +5,7 @@
 //! apart into a dozen operations where gradients are wanted.
 //!
 //! ```text
-//! math        exponential, Φ, softmax of a row
+//! math, sums  exponential, Φ, softmax of a row; sums over what threads have made
 //! bias, gelu, layer_norm, attention     kernels on slices
 //! extension   the above as operations of the backend, with autodiff
 //! ```
@@ -16,6 +16,7 @@ mod extension;
 mod gelu;
 mod layer_norm;
 mod math;
+mod sums;
 #[cfg(test)]
 mod tests;
 
