@@ -1,10 +1,10 @@
 //! What does a training step through adapters cost, against one on all weights?
 //!
 //! ResNet-18 (widths 64 and 16 unless `UNLEARN_BENCH_WIDTHS` says otherwise; SGD with momentum and weight decay) and the
-//! vision transformer `tiny_cifar` (AdamW), batches of 32 pictures of 32×32, on flex. `full` trains every weight, `lora`
-//! branches of rank 8 of a frozen network: beside `conv1`, `conv2` and `fc`; of the transformer beside `query` and `value`
-//! (Hu et al. 2022, §7.1, and what peft does for it), and once more beside every `dense` too. All by the library's loop, so
-//! by `fit` with its look at losses and gradients.
+//! vision transformer `tiny_cifar` (AdamW), batches of 32 pictures of 32×32, on flex unless `UNLEARN_DEVICE` says
+//! otherwise. `full` trains every weight, `lora` branches of rank 8 of a frozen network: beside `conv1`, `conv2` and `fc`;
+//! of the transformer beside `query` and `value` (Hu et al. 2022, §7.1, and what peft does for it), and once more beside
+//! every `dense` too. All by the library's loop, so by `fit` with its look at losses and gradients.
 //!
 //! `cargo bench --bench lora_step` prints seconds a step, then `lora` over `full` from runs of both in turn, the share of
 //! parameters that train, and the peak memory of each in a process of its own (Linux). A ratio of at most 0.75 is what
@@ -18,7 +18,6 @@ use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use rand::RngExt;
-use unlearn::burn::tensor::Device;
 use unlearn::data::{Dataset, ImageShape, Loader, Normalization, Seed, Stream};
 use unlearn::models::{Adapted, Classifier, LoraConfig, ResNet, Vit, VitConfig, add_adapters};
 use unlearn::train::{CrossEntropy, FitConfig, OptimizerConfig, Silent, Unconstrained, fit};
@@ -58,7 +57,7 @@ impl<M: Classifier> Pair<M> {
         let config = LoraConfig::new(rank, 2.0 * rank as f64, targets.iter().copied());
         let lora = add_adapters(full.clone(), &config, &mut Seed(1).rng(Stream::Adapters, 0, 0))
             .expect("adapters that fit");
-        Self { name: format!("lora_step/{name}/batch{}/flex", batch()), full, lora, optimizer }
+        Self { name: format!("lora_step/{name}/batch{}", batch()), full, lora, optimizer }
     }
 
     /// One epoch.
@@ -102,7 +101,7 @@ impl<M: Classifier> Pair<M> {
         ratios.sort_by(f64::total_cmp);
         println!(
             "{}: a step through adapters takes {:.3} of a full one (median of {pairs} pairs, {:.3} to {:.3}); {}",
-            self.name,
+            support::on_device(self.name.clone()),
             ratios[pairs / 2],
             ratios[0],
             ratios[pairs - 1],
@@ -121,8 +120,9 @@ fn transformer(targets: &[&str]) -> Pair<Vit> {
     let Normalization { mean, std } = Normalization::cifar10();
     let config = VitConfig::tiny_cifar(10);
     let (name, config) = if timed() { ("vit-tiny-cifar", config) } else { ("vit", config.with_width(4)) };
-    let vit =
-        config.init(&mean, &std, &Device::flex(), &mut Seed(1).rng(Stream::Init, 0, 0)).expect("a network");
+    let vit = config
+        .init(&mean, &std, &support::device(), &mut Seed(1).rng(Stream::Init, 0, 0))
+        .expect("a network");
     let name = format!("{name}/{}", targets.join("-"));
     Pair::new(&name, vit, RANK, targets, OptimizerConfig::adam_w())
 }

@@ -2,38 +2,45 @@
 //! one?
 //!
 //! ResNet-18 at widths 64 and 16, batches of 32 pictures of 32×32, SGD with momentum and weight
-//! decay, on flex. `fit` is the library's loop: it looks at every loss, gradient and running
-//! statistic. `bare` is the shortest loop that Burn allows, with Burn's own optimizer and no look at
-//! anything. The same loader serves both.
+//! decay, on flex unless `UNLEARN_DEVICE` says otherwise. `fit` is the library's loop: it looks at
+//! every loss, gradient and running statistic. `bare` is the shortest loop that Burn allows, with
+//! Burn's own optimizer and no look at anything. The same loader serves both.
 //!
 //! `cargo bench --bench train_step` prints pictures a second (`elem/s`), then `fit` over `bare` from
-//! runs of both in turn, which is steadier than the quotient of two measurements apart.
+//! runs of both in turn, which is steadier than the quotient of two measurements apart;
+//! `benches/support` says how sizes are set.
 //! `benches/peers/train_step.py` asks PyTorch the same.
 #![allow(missing_docs, clippy::print_stdout, clippy::expect_used)]
 
 mod support;
 
 use std::hint::black_box;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
 use burn::optim::decay::WeightDecayConfig;
 use burn::optim::momentum::MomentumConfig;
 use burn::optim::{GradientsParams, SgdConfig};
-use burn::tensor::Device;
-use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use rand::RngExt;
 use unlearn::data::{Dataset, ImageShape, Loader, Normalization, Seed, Stream};
 use unlearn::models::{Classifier, ResNet};
 use unlearn::train::{CrossEntropy, FitConfig, OptimizerConfig, Silent, Unconstrained, fit};
 
-use support::network;
+use support::{device, done, group, network, on_device, timed, widths};
 
 const BATCH: usize = 32;
 
-/// Width, and batches a run: enough that what is done once a run does not count.
-const SIZES: [(usize, usize); 2] = [(64, 4), (16, 24)];
+/// Widths, and batches a run of each: enough that what is done once a run does not count.
+fn sizes() -> Vec<(usize, usize)> {
+    let batches = |width| match width {
+        64.. => 4,
+        _ if timed() => 24,
+        _ => 1,
+    };
+    widths().into_iter().map(|width| (width, batches(width))).collect()
+}
 
 fn loader(batches: usize) -> Loader {
     let shape = ImageShape { channels: 3, height: 32, width: 32 };
@@ -57,7 +64,7 @@ fn ours(model: &ResNet, loader: &Loader) -> ResNet {
 
 /// One epoch by hand.
 fn bare(model: &ResNet, loader: &Loader) -> ResNet {
-    let device = Device::flex().autodiff();
+    let device = device().autodiff();
     let mut model = model.valid().train();
     let mut optimizer = SgdConfig::new()
         .with_momentum(Some(MomentumConfig::new().with_momentum(0.9).with_dampening(0.0)))
@@ -73,28 +80,29 @@ fn bare(model: &ResNet, loader: &Loader) -> ResNet {
     model.valid()
 }
 
+fn name(width: usize) -> String {
+    format!("train_step/resnet18-w{width}/batch{BATCH}")
+}
+
 fn throughput(c: &mut Criterion) {
-    for (width, batches) in SIZES {
+    for (width, batches) in sizes() {
         let (model, loader) = (network(width), loader(batches));
-        let mut group = c.benchmark_group(format!("train_step/resnet18-w{width}/batch{BATCH}/flex"));
-        group.sampling_mode(SamplingMode::Flat).sample_size(10);
-        group.warm_up_time(Duration::from_secs(2)).measurement_time(Duration::from_secs(20));
+        let mut group = group(c, &name(width));
         group.throughput(Throughput::Elements((batches * BATCH) as u64));
-        group.bench_function("fit", |b| b.iter(|| black_box(ours(&model, &loader))));
-        group.bench_function("bare", |b| b.iter(|| black_box(bare(&model, &loader))));
+        group.bench_function("fit", |b| b.iter(|| black_box(done(ours(&model, &loader)))));
+        group.bench_function("bare", |b| b.iter(|| black_box(done(bare(&model, &loader)))));
         group.finish();
     }
 }
 
 /// The median of `fit / bare` over runs in turn, each pair in the other order than the last.
 fn overhead(_: &mut Criterion) {
-    // Without `--bench` (under `cargo test`) everything runs once, to show that it does.
-    let pairs = if std::env::args().any(|a| a == "--bench") { 9 } else { 1 };
-    for (width, batches) in SIZES {
+    let pairs = if timed() { 9 } else { 1 };
+    for (width, batches) in sizes() {
         let (model, loader) = (network(width), loader(batches));
         let time = |run: fn(&ResNet, &Loader) -> ResNet| {
             let began = Instant::now();
-            black_box(run(&model, &loader));
+            black_box(done(run(&model, &loader)));
             began.elapsed().as_secs_f64()
         };
         let mut ratios: Vec<f64> = (0..pairs)
@@ -111,7 +119,8 @@ fn overhead(_: &mut Criterion) {
             .collect();
         ratios.sort_by(f64::total_cmp);
         println!(
-            "train_step/resnet18-w{width}/batch{BATCH}/flex: fit takes {:.3} of bare (median of {pairs} pairs, {:.3} to {:.3})",
+            "{}: fit takes {:.3} of bare (median of {pairs} pairs, {:.3} to {:.3})",
+            on_device(name(width)),
             ratios[pairs / 2],
             ratios[0],
             ratios[pairs - 1],

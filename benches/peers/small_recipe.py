@@ -7,6 +7,7 @@ batch norms in training mode.
 
     python benches/peers/small_recipe.py --data DIR [--forget class:0 random:1000] [--init he|torch] [--seeds 1 2 3]
                                          [--methods original finetune ascent:1e-4 ascent:1e-3 retrain] [--threads 2]
+                                         [--device cuda]
 
 `--init torch` leaves PyTorch's first weights as they are; `--init he` draws those of convolutions from
 N(0, 2 / fan-out), as torchvision's networks, the published code and this library do. `--forget numbers:FILE`
@@ -45,24 +46,23 @@ def pictures(folder, each):
 
 def augment(x):
     """Crops of pictures padded by 4 (with black) and flips, each picture its own."""
-    n, black = len(x), (-torch.tensor(MEAN) / torch.tensor(STD)).view(3, 1, 1)
+    n, black = len(x), (-torch.tensor(MEAN) / torch.tensor(STD)).view(3, 1, 1).to(x.device)
     padded = F.pad(x - black, (4, 4, 4, 4)) + black
-    rows, columns = torch.randint(9, (2, n))
-    crops = [padded[i, :, r : r + 32, c : c + 32] for i, (r, c) in enumerate(zip(rows.tolist(), columns.tolist()))]
-    x = torch.stack(crops)
+    rows, columns = (offset[:, None] + torch.arange(32) for offset in torch.randint(9, (2, n)))
+    x = padded[torch.arange(n)[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     flip = torch.rand(n) < 0.5
     x[flip] = x[flip].flip(3)
     return x
 
 
-def first_weights(seed, init):
+def first_weights(seed, init, device):
     torch.manual_seed(seed)
     model = resnet18(16)
     if init == "he":
         for module in model.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    return model.train()
+    return model.train().to(device)
 
 
 def descend(model, x, y, epochs, rate, cosine=False, augmented=True, sign=1):
@@ -97,7 +97,7 @@ def accuracy(p, y):
 
 def attack(members, others, targets):
     """Percentage of `targets` that an SVC on the confidence in the label takes for pictures never learnt from."""
-    confidence = [p.gather(1, y[:, None]).numpy() for p, y in (members, others, targets)]
+    confidence = [p.gather(1, y[:, None]).cpu().numpy() for p, y in (members, others, targets)]
     labels = numpy.r_[numpy.ones(len(confidence[0])), numpy.zeros(len(confidence[1]))]
     svc = SVC(C=3, kernel="rbf", gamma=1).fit(numpy.concatenate(confidence[:2]), labels)
     return 100 * (svc.predict(confidence[2]) == 0).mean()
@@ -122,7 +122,7 @@ def row(title, model, data, forget, tested):
 def forgotten(text, seed, y, test_y):
     """Marks the training pictures that are forgotten, and the test pictures that count."""
     rule, value = text.split(":", 1)
-    forget, tested = torch.zeros(len(y), dtype=torch.bool), torch.ones(len(test_y), dtype=torch.bool)
+    forget, tested = torch.zeros_like(y, dtype=torch.bool), torch.ones_like(test_y, dtype=torch.bool)
     if rule == "class":
         forget, tested = y == int(value), test_y != int(value)
     elif rule == "random":
@@ -141,7 +141,7 @@ def run(method, base, seed, args, data, forget):
     if name == "original":
         return base
     if name == "retrain":
-        return train(first_weights(seed, args.init), x[~forget], y[~forget])
+        return train(first_weights(seed, args.init, args.device), x[~forget], y[~forget])
     if name == "finetune":
         return descend(copy.deepcopy(base), x[~forget], y[~forget], 3, 0.01)
     if name == "ascent":
@@ -158,13 +158,16 @@ def main():
     parser.add_argument("--init", choices=["he", "torch"], default="he")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--device", default="cpu", help="cpu or cuda")
     args = parser.parse_args()
     torch.set_num_threads(args.threads)
-    data = pictures(args.data / "train", 1000), pictures(args.data / "test", 200)
+    torch.backends.cudnn.allow_tf32 = False
+    folders = (args.data / "train", 1000), (args.data / "test", 200)
+    data = tuple(tuple(part.to(args.device) for part in pictures(*folder)) for folder in folders)
     (x, y), (_, test_y) = data
     needs_base = any(not method.startswith("retrain") for method in args.methods)
     for seed in args.seeds:
-        base = train(first_weights(seed, args.init), x, y) if needs_base else None
+        base = train(first_weights(seed, args.init, args.device), x, y) if needs_base else None
         for text in args.forget:
             forget, tested = forgotten(text, seed, y, test_y)
             for method in args.methods:

@@ -6,6 +6,7 @@
 //! | `UNLEARN_BENCH_M` | numbers of samples of an inverse | 64,256,1000 |
 //! | `UNLEARN_BENCH_WIDTHS` | widths of the network | 64,16 |
 //! | `UNLEARN_BENCH_SECONDS` | seconds of measurement a figure, or what ten runs take | 20 |
+//! | `UNLEARN_DEVICE` | `flex`, or `wgpu` or `vulkan` in a build with that feature | flex |
 //!
 //! Without `--bench` (under `cargo test`) and with `--test` everything runs once on a tiny network and few
 //! pictures, to show that it does; the variables then mean nothing.
@@ -14,6 +15,8 @@
 
 use std::time::Duration;
 
+#[cfg(any(feature = "wgpu", feature = "vulkan"))]
+use burn::tensor::DeviceKind;
 use burn::tensor::{Device, Tensor, TensorData};
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode};
@@ -46,6 +49,39 @@ fn numbers(name: &str, default: &[usize], tiny: &[usize]) -> Vec<usize> {
         .collect()
 }
 
+/// The name of [`device`].
+pub(crate) fn device_name() -> String {
+    std::env::var("UNLEARN_DEVICE").unwrap_or_else(|_| "flex".to_owned())
+}
+
+/// Where the bench runs.
+pub(crate) fn device() -> Device {
+    match device_name().as_str() {
+        "flex" => Device::flex(),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => Device::wgpu(DeviceKind::DefaultDevice),
+        #[cfg(feature = "vulkan")]
+        "vulkan" => Device::vulkan(DeviceKind::DefaultDevice),
+        other => {
+            panic!("UNLEARN_DEVICE={other}: expected flex, or wgpu or vulkan in a build with that feature")
+        }
+    }
+}
+
+/// `result`, once the device has done all that was asked of it: a GPU works on while its caller does.
+pub(crate) fn done<T>(result: T) -> T {
+    device().sync().expect("a device that answers");
+    result
+}
+
+/// `name` of a group of figures, with the device where it is not the CPU.
+pub(crate) fn on_device(name: String) -> String {
+    match device_name().as_str() {
+        "flex" => name,
+        other => format!("{name}/{other}"),
+    }
+}
+
 /// Widths of the ResNet-18's first stage.
 pub(crate) fn widths() -> Vec<usize> {
     numbers("UNLEARN_BENCH_WIDTHS", &[64, 16], &[4])
@@ -61,13 +97,13 @@ pub(crate) fn sample_counts() -> Vec<usize> {
     numbers("UNLEARN_BENCH_M", &[64, 256, 1000], &[3])
 }
 
-/// A fresh ResNet-18 of `width` for 32×32 pictures of ten classes, on flex.
+/// A fresh ResNet-18 of `width` for 32×32 pictures of ten classes.
 pub(crate) fn network(width: usize) -> ResNet {
     let Normalization { mean, std } = Normalization::cifar10();
     let mut rng = Seed(1).rng(Stream::Init, 0, 0);
     ResNetConfig::resnet18(CLASSES)
         .with_width(width)
-        .init(&mean, &std, &Device::flex(), &mut rng)
+        .init(&mean, &std, &device(), &mut rng)
         .expect("a network")
 }
 
@@ -88,13 +124,13 @@ pub(crate) fn pictures(n: usize) -> TensorSamples {
     let mut rng = Seed(2).rng(Stream::Synthetic, 0, 0);
     let shape = [n, 3, 32, 32];
     let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random()).collect();
-    let images = Tensor::from_data(TensorData::new(values, shape), &Device::flex());
+    let images = Tensor::from_data(TensorData::new(values, shape), &device());
     TensorSamples::new(images, (0..n).map(|i| i % CLASSES).collect()).expect("one label a picture")
 }
 
 /// A group of runs that take seconds each: ten samples, one run a sample where that fills the time.
 pub(crate) fn group<'a>(criterion: &'a mut Criterion, name: &str) -> BenchmarkGroup<'a, WallTime> {
-    let mut group = criterion.benchmark_group(name);
+    let mut group = criterion.benchmark_group(on_device(name.to_owned()));
     group.sampling_mode(SamplingMode::Flat).sample_size(10);
     let seconds = numbers("UNLEARN_BENCH_SECONDS", &[20], &[1])[0] as u64;
     group.warm_up_time(Duration::from_secs(2.min(seconds)));
