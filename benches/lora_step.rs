@@ -14,7 +14,6 @@
 mod support;
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use rand::RngExt;
@@ -22,6 +21,7 @@ use unlearn::data::{Dataset, ImageShape, Loader, Normalization, Seed, Stream};
 use unlearn::models::{Adapted, Classifier, LoraConfig, ResNet, Vit, VitConfig, add_adapters};
 use unlearn::train::{CrossEntropy, FitConfig, OptimizerConfig, Silent, Unconstrained, fit};
 
+use support::ratios::Ratios;
 use support::{group, network, timed, widths};
 
 const RANK: usize = 8;
@@ -80,31 +80,10 @@ impl<M: Classifier> Pair<M> {
     fn ratio(&self) {
         let (pairs, batches) = if timed() { (PAIRS, 4) } else { (1, 1) };
         let loader = loader(batches);
-        let seconds = |run: &dyn Fn()| {
-            let began = Instant::now();
-            run();
-            began.elapsed().as_secs_f64()
-        };
-        let of_full = || seconds(&|| self.run(&self.full, &loader));
-        let of_lora = || seconds(&|| self.run(&self.lora, &loader));
-        let mut ratios: Vec<f64> = (0..pairs)
-            .map(|pair| {
-                if pair % 2 == 0 {
-                    let lora = of_lora();
-                    lora / of_full()
-                } else {
-                    let full = of_full();
-                    of_lora() / full
-                }
-            })
-            .collect();
-        ratios.sort_by(f64::total_cmp);
+        let ratios = Ratios::of(pairs, || self.run(&self.lora, &loader), || self.run(&self.full, &loader));
         println!(
-            "{}: a step through adapters takes {:.3} of a full one (median of {pairs} pairs, {:.3} to {:.3}); {}",
+            "{}: a step through adapters takes {ratios} of a full one; {}",
             support::on_device(self.name.clone()),
-            ratios[pairs / 2],
-            ratios[0],
-            ratios[pairs - 1],
             self.lora.trainable(),
         );
     }

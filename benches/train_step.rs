@@ -15,7 +15,6 @@
 mod support;
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use burn::module::Module;
 use burn::nn::loss::CrossEntropyLossConfig;
@@ -28,9 +27,13 @@ use unlearn::data::{Dataset, ImageShape, Loader, Normalization, Seed, Stream};
 use unlearn::models::{Classifier, ResNet};
 use unlearn::train::{CrossEntropy, FitConfig, OptimizerConfig, Silent, Unconstrained, fit};
 
+use support::ratios::Ratios;
 use support::{device, done, group, network, on_device, timed, widths};
 
 const BATCH: usize = 32;
+
+/// Enough for an interval of a few percent on a machine that others share.
+const PAIRS: usize = 31;
 
 /// Widths, and batches a run of each: enough that what is done once a run does not count.
 fn sizes() -> Vec<(usize, usize)> {
@@ -97,34 +100,11 @@ fn throughput(c: &mut Criterion) {
 
 /// The median of `fit / bare` over runs in turn, each pair in the other order than the last.
 fn overhead(_: &mut Criterion) {
-    let pairs = if timed() { 9 } else { 1 };
     for (width, batches) in sizes() {
         let (model, loader) = (network(width), loader(batches));
-        let time = |run: fn(&ResNet, &Loader) -> ResNet| {
-            let began = Instant::now();
-            black_box(done(run(&model, &loader)));
-            began.elapsed().as_secs_f64()
-        };
-        let mut ratios: Vec<f64> = (0..pairs)
-            .map(|pair| {
-                let (a, b) = if pair % 2 == 0 {
-                    let a = time(ours);
-                    (a, time(bare))
-                } else {
-                    let b = time(bare);
-                    (time(ours), b)
-                };
-                a / b
-            })
-            .collect();
-        ratios.sort_by(f64::total_cmp);
-        println!(
-            "{}: fit takes {:.3} of bare (median of {pairs} pairs, {:.3} to {:.3})",
-            on_device(name(width)),
-            ratios[pairs / 2],
-            ratios[0],
-            ratios[pairs - 1],
-        );
+        let run = |by: fn(&ResNet, &Loader) -> ResNet| drop(black_box(done(by(&model, &loader))));
+        let ratios = Ratios::of(if timed() { PAIRS } else { 1 }, || run(ours), || run(bare));
+        println!("{}: fit takes {ratios} of bare", on_device(name(width)));
     }
 }
 

@@ -13,6 +13,8 @@
 #![allow(dead_code, reason = "each bench is a program of its own and uses what it needs")]
 #![allow(clippy::expect_used, reason = "a bench that cannot be set up has nothing to say")]
 
+pub(crate) mod ratios;
+
 use std::time::Duration;
 
 #[cfg(any(feature = "wgpu", feature = "vulkan"))]

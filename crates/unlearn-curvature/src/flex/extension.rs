@@ -8,10 +8,10 @@ use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Flex, backend_extension};
 use burn::tensor::TensorData;
 
+use super::conv;
 use super::elementwise::{self, Adaptive, Descent};
-use super::gather;
 use super::norm::Planes;
-use super::product::{self, Cotangents};
+use super::product::Cotangents;
 use super::shape::ConvShape;
 use super::single::{self, Order};
 use super::sweep::{self, Norm};
@@ -82,7 +82,7 @@ impl DirectConv for Flex {
     fn direct_conv(x: Host, weight: Host, shape: ConvShape) -> Host {
         let (x, weight) = (contiguous(x), contiguous(weight));
         let n = x.layout().shape()[0];
-        let values = gather::forward(&shape, scalars(&x), scalars(&weight));
+        let values = conv::forward(&shape, scalars(&x), scalars(&weight));
         tensor(values, [n, shape.outputs, shape.output[0], shape.output[1]])
     }
 }
@@ -91,13 +91,13 @@ impl ConvKernels for Flex {
     fn direct_conv_input(gradient: Host, weight: Host, shape: ConvShape) -> Host {
         let (gradient, weight) = (contiguous(gradient), contiguous(weight));
         let n = gradient.layout().shape()[0];
-        let values = gather::input_gradient(&shape, scalars(&gradient), scalars(&weight));
+        let values = conv::input_gradient(&shape, scalars(&gradient), scalars(&weight));
         tensor(values, [n, shape.channels, shape.input[0], shape.input[1]])
     }
 
     fn direct_conv_weight(x: Host, gradient: Host, shape: ConvShape) -> Host {
         let (x, gradient) = (contiguous(x), contiguous(gradient));
-        let values = product::weight_gradient(&shape, scalars(&x), scalars(&gradient));
+        let values = conv::weight_gradient(&shape, scalars(&x), scalars(&gradient));
         tensor(values, [shape.outputs, shape.channels, shape.kernel[0], shape.kernel[1]])
     }
 
@@ -112,7 +112,7 @@ impl ConvKernels for Flex {
         let (x, cotangents) = (contiguous(x), contiguous(cotangents));
         let values = scalars(&cotangents);
         let cotangents = Cotangents { values, columns, group, factors: factors.as_deref() };
-        let values = product::squares(&shape, scalars(&x), &cotangents);
+        let values = conv::squares(&shape, scalars(&x), &cotangents);
         tensor(values, [shape.outputs, shape.patch()])
     }
 

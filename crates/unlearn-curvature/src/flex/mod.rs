@@ -7,6 +7,8 @@
 //! shape    sizes, and pictures framed with zeros
 //! gather   forward and input gradient      (rows: positions, steps: taps)
 //! product  weight gradient and squares     (rows: taps, steps: positions)
+//! winograd  the same for 3 × 3 kernels, in 16 products where these take 36
+//! conv     which of them a convolution goes through
 //! single   weight gradients of single units, written out
 //! norm     batch normalisation, with a ReLU behind it
 //! residual  sum and ReLU at the end of a residual block
@@ -23,6 +25,7 @@
 
 #![allow(clippy::inline_always, reason = "what is inlined takes the vector instructions of its caller")]
 
+mod conv;
 mod elementwise;
 mod extension;
 mod gather;
@@ -38,6 +41,7 @@ mod sweep;
 mod tests;
 mod tile;
 pub(crate) mod tokens;
+mod winograd;
 
 use burn::Tensor;
 use burn::backend::Dispatch;

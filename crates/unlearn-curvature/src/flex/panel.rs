@@ -116,6 +116,30 @@ pub(super) fn transpose<'a>(
     }
 }
 
+/// The way back: columns of a panel's rows to rows, `to[j · apart + start + k] = from[k · width + j]`.
+pub(super) fn back(panel: &Panel, columns: usize, from: &[f32], to: &mut [f32], [apart, start]: [usize; 2]) {
+    const BLOCK: usize = 16;
+    let width = panel.width;
+    for k0 in (0..columns).step_by(BLOCK) {
+        let count = BLOCK.min(columns - k0);
+        let whole = if count == BLOCK { panel.live / BLOCK * BLOCK } else { 0 };
+        for j0 in (0..whole).step_by(BLOCK) {
+            let block: [[f32; BLOCK]; BLOCK] =
+                std::array::from_fn(|k| std::array::from_fn(|j| from[(k0 + k) * width + j0..][..BLOCK][j]));
+            for j in 0..BLOCK {
+                let line: [f32; BLOCK] = std::array::from_fn(|k| block[k][j]);
+                to[(j0 + j) * apart + start + k0..][..BLOCK].copy_from_slice(&line);
+            }
+        }
+        for j in whole..panel.live {
+            let to = &mut to[j * apart + start + k0..][..count];
+            for (k, to) in to.iter_mut().enumerate() {
+                *to = from[(k0 + k) * width + j];
+            }
+        }
+    }
+}
+
 /// Runs `$body` with the constants `R` and `V` that suit a panel of `$vectors` vectors.
 macro_rules! for_panel {
     ($lanes:expr, $vectors:expr, $run:ident :: <S, R, V> ( $($argument:expr),* $(,)? )) => {
@@ -157,6 +181,23 @@ mod tests {
             for j in 0..32 {
                 let expected = if j < rows { 2.0 * matrix[j * columns + k] } else { 0.0 };
                 assert_eq!(to[k * 32 + j], expected, "{k} {j}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_way_back_undoes_it_at_any_place() {
+        for (rows, columns) in [(21, 37), (32, 16), (3, 4), (17, 50)] {
+            let matrix: Vec<f32> = (0..rows * columns).map(|i| i as f32).collect();
+            let panel = Panel { first: 0, live: rows, vectors: 2, width: 32 };
+            let mut there = vec![7.0; columns * 32];
+            transpose(&panel, columns, &mut there, |j| &matrix[j * columns..][..columns], 1.0);
+            let (apart, start) = (columns + 5, 3);
+            let mut back_again = vec![-1.0; rows * apart];
+            back(&panel, columns, &there, &mut back_again, [apart, start]);
+            for (j, row) in back_again.chunks(apart).enumerate() {
+                assert_eq!(&row[start..start + columns], &matrix[j * columns..][..columns], "{j}");
+                assert!(row[..start].iter().chain(&row[start + columns..]).all(|&v| v == -1.0), "{j}");
             }
         }
     }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::panel::{Aligned, Panel, for_panel, panels, transpose};
 use super::shape::ConvShape;
-use super::tile::{Steps, tile};
+use super::tile::{Steps, tile, tile_of};
 
 /// Scalars of pictures and cotangents that are worked on together. What is summed in which order follows
 /// from it, and never from the number of threads.
@@ -40,7 +40,7 @@ pub(super) fn weight_gradient(shape: &ConvShape, x: &[f32], gradient: &[f32]) ->
     let together = (TOGETHER / (shape.frame().size() + shape.output_size())).max(1);
     product(shape, x, &all, together, |job, simd_job| {
         let steps = job.positions(job.samples).blocks(BLOCK);
-        simd_job.run(Kind::Sum, &steps, 1);
+        simd_job.run(Kind::Sum(&steps), 1);
     })
 }
 
@@ -49,18 +49,51 @@ pub(super) fn squares(shape: &ConvShape, x: &[f32], cotangents: &Cotangents) -> 
     let unit = cotangents.group * (shape.frame().size() + cotangents.columns * shape.output_size());
     let together = (TOGETHER / unit).max(1) * cotangents.group;
     let group = cotangents.group;
+    let within: Vec<_> =
+        (0..shape.kernel[0] * shape.kernel[1]).map(|k| Within::new(shape, k, group)).collect();
     product(shape, x, cotangents, together, |job, simd_job| {
-        let steps = vec![job.positions(group)];
-        simd_job.run(Kind::Squares, &steps, job.samples / group);
+        simd_job.run(Kind::Squares(&within), job.samples / group);
     })
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
+/// The positions at which an entry of the kernel lies within the picture: on small pictures a third of the products
+/// would be with the border.
+struct Within {
+    /// Corners of their patches.
+    steps: Steps,
+    /// Their numbers.
+    places: Vec<u32>,
+}
+
+impl Within {
+    /// For entry `k` of the kernel and units of `group` samples.
+    fn new(shape: &ConvShape, k: usize, group: usize) -> Self {
+        let at = [k / shape.kernel[1], k % shape.kernel[1]];
+        let inside = |a: usize, position: usize| {
+            let i = position * shape.stride[a] + at[a] * shape.dilation[a];
+            (shape.padding[a].0..shape.padding[a].0 + shape.input[a]).contains(&i)
+        };
+        let (size, width) = (shape.frame().size(), shape.output[1]);
+        let (mut steps, mut places) = (Vec::new(), Vec::new());
+        let corners = shape.corners();
+        for sample in 0..group {
+            for (position, &corner) in corners.iter().enumerate() {
+                if inside(0, position / width) && inside(1, position % width) {
+                    steps.push(corner + (sample * size) as u32);
+                    places.push((sample * corners.len() + position) as u32);
+                }
+            }
+        }
+        Self { steps: Steps::new(steps), places }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Kind<'a> {
     /// One product over all positions, block after block.
-    Sum,
-    /// Each unit and column by itself, squared.
-    Squares,
+    Sum(&'a [Steps]),
+    /// Each unit and column by itself, squared, over the positions of each entry of the kernel.
+    Squares(&'a [Within]),
 }
 
 /// The samples worked on together.
@@ -84,8 +117,11 @@ struct Work<'a> {
     panel: &'a Panel,
     /// Cotangents of the panel, `[unit, column, position, width]`.
     cotangents: &'a [f32],
-    /// Offsets of the task's rows of the patch.
+    /// Offsets of the task's rows of the patch, the channels of an entry of the kernel together.
     taps: &'a [u32],
+    /// Number of the first of them.
+    first: usize,
+    channels: usize,
     columns: usize,
     /// `[rows, width]`, added to.
     sums: &'a mut [f32],
@@ -95,9 +131,9 @@ struct Work<'a> {
 struct Works<'a>(Vec<Work<'a>>);
 
 impl Works<'_> {
-    fn run(self, kind: Kind, steps: &[Steps], units: usize) {
+    fn run(self, kind: Kind, units: usize) {
         let arch = Arch::new();
-        self.0.into_par_iter().for_each(|work| arch.dispatch(Dispatch { work, kind, steps, units }));
+        self.0.into_par_iter().for_each(|work| arch.dispatch(Dispatch { work, kind, units }));
     }
 }
 
@@ -113,7 +149,12 @@ fn product(
     let (size, inner, patch) = (frame.size(), frame.inner_size(), shape.patch());
     let (output, positions, c) = (shape.output_size(), shape.positions(), cotangents.columns);
     let n = x.len() / inner.max(1);
-    let (cut, taps) = (panels(shape.outputs), shape.taps());
+    let (cut, channels) = (panels(shape.outputs), shape.channels);
+    // Entry after entry of the kernel.
+    let area = patch / channels.max(1);
+    let of = |row: usize| row % channels * area + row / channels;
+    let all = shape.taps();
+    let taps: Vec<u32> = (0..patch).map(|row| all[of(row)]).collect();
     let width: usize = cut.iter().map(|panel| panel.width).sum();
     let mut sums = vec![0.0; width * patch];
     let rows = ROWS * patch.div_ceil(ROWS).div_ceil(TASKS.div_ceil(cut.len()));
@@ -132,8 +173,16 @@ fn product(
             cotangent_rest = rest;
             let (mine, rest) = sums_rest.split_at_mut(patch * panel.width);
             sums_rest = rest;
-            works.extend(taps.chunks(rows).zip(mine.chunks_mut(rows * panel.width)).map(|(taps, sums)| {
-                Work { source: source.as_slice(), panel, cotangents: part, taps, columns: c, sums }
+            let parts = taps.chunks(rows).zip(mine.chunks_mut(rows * panel.width)).enumerate();
+            works.extend(parts.map(|(i, (taps, sums))| Work {
+                source: source.as_slice(),
+                panel,
+                cotangents: part,
+                taps,
+                first: i * rows,
+                channels,
+                columns: c,
+                sums,
             }));
         }
         run(&Job { shape, samples }, Works(works));
@@ -145,7 +194,7 @@ fn product(
         rest = others;
         for (j, to) in panel.outputs().zip(result[panel.first * patch..].chunks_exact_mut(patch)) {
             let column = mine[j - panel.first..].iter().step_by(panel.width);
-            to.iter_mut().zip(column).for_each(|(to, &from)| *to = from);
+            column.enumerate().for_each(|(row, &from)| to[of(row)] = from);
         }
     }
     result
@@ -180,8 +229,7 @@ fn pack(
 
 struct Dispatch<'a> {
     work: Work<'a>,
-    kind: Kind,
-    steps: &'a [Steps],
+    kind: Kind<'a>,
     units: usize,
 }
 
@@ -190,11 +238,13 @@ impl WithSimd for Dispatch<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Self { work, kind, steps, units } = self;
+        let Self { work, kind, units } = self;
         match kind {
-            Kind::Sum => for_panel!(S::F32_LANES, work.panel.vectors, sum::<S, R, V>(simd, work, steps)),
-            Kind::Squares => {
-                for_panel!(S::F32_LANES, work.panel.vectors, square::<S, R, V>(simd, work, steps, units));
+            Kind::Sum(steps) => {
+                for_panel!(S::F32_LANES, work.panel.vectors, sum::<S, R, V>(simd, work, steps));
+            }
+            Kind::Squares(within) => {
+                for_panel!(S::F32_LANES, work.panel.vectors, square::<S, R, V>(simd, work, within, units));
             }
         }
     }
@@ -228,44 +278,53 @@ fn sum<S: Simd, const R: usize, const V: usize>(simd: S, work: Work, steps: &[St
 }
 
 #[inline(always)]
-fn square<S: Simd, const R: usize, const V: usize>(simd: S, work: Work, steps: &[Steps], units: usize) {
+fn square<S: Simd, const R: usize, const V: usize>(simd: S, work: Work, within: &[Within], units: usize) {
     let (cotangents, _) = S::as_simd_f32s(work.cotangents);
     let (cotangents, _) = cotangents.as_chunks::<V>();
     let (sums, _) = S::as_mut_simd_f32s(work.sums);
     let (sums, _) = sums.as_chunks_mut::<V>();
-    let [steps] = steps else { unreachable!("squares have one list of steps") };
-    let (length, size) = (steps.len(), work.source.len() / units);
+    let size = work.source.len() / units;
+    let length = cotangents.len() / (units * work.columns);
+    // Tiles that lie in one entry of the kernel each.
+    let mut tiles = Vec::with_capacity(work.taps.len().div_ceil(R) + within.len());
+    let mut first = 0;
+    while first < work.taps.len() {
+        let entry = (work.first + first) / work.channels;
+        let end = work.taps.len().min((entry + 1) * work.channels - work.first);
+        let rows = rows::<R>(&work.taps[..end], first);
+        let next = end.min(first + R);
+        tiles.push((first..next, rows, &within[entry]));
+        first = next;
+    }
     // Plain loops: a closure that is not inlined loses the vector instructions, and with them all speed.
     if length <= SHORT {
-        for first in (0..work.taps.len()).step_by(R) {
-            let rows = rows::<R>(work.taps, first);
+        for (range, rows, within) in &tiles {
             for (piece, block) in cotangents.chunks_exact(length).enumerate() {
                 let source = &work.source[piece / work.columns * size..][..size];
-                add_square::<S, R, V>(simd, source, &rows, steps, block, &mut sums[first..]);
+                add_square::<S, R, V>(simd, source, rows, within, block, &mut sums[range.clone()]);
             }
         }
     } else {
         for (piece, block) in cotangents.chunks_exact(length).enumerate() {
             let source = &work.source[piece / work.columns * size..][..size];
-            for first in (0..work.taps.len()).step_by(R) {
-                let rows = rows::<R>(work.taps, first);
-                add_square::<S, R, V>(simd, source, &rows, steps, block, &mut sums[first..]);
+            for (range, rows, within) in &tiles {
+                add_square::<S, R, V>(simd, source, rows, within, block, &mut sums[range.clone()]);
             }
         }
     }
 }
 
-/// Adds the squares of one tile to the first rows of `sums`.
+/// Adds the squares of one tile to `sums`.
 #[inline(always)]
 fn add_square<S: Simd, const R: usize, const V: usize>(
     simd: S,
     source: &[f32],
     rows: &[usize; R],
-    steps: &Steps,
+    within: &Within,
     block: &[[S::f32s; V]],
     sums: &mut [[S::f32s; V]],
 ) {
-    let part = tile::<S, R, V>(simd, source, rows, steps, block);
+    let part = tile_of::<S, R, V>(simd, source, rows, (&within.steps, &within.places), block);
     for (sum, part) in sums.iter_mut().zip(&part) {
         for (sum, &part) in sum.iter_mut().zip(part) {
             *sum = simd.mul_add_f32s(part, part, *sum);

@@ -4,7 +4,7 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::panel::{Aligned, Panel, for_panel, panels, transpose};
+use super::panel::{Aligned, Panel, back, for_panel, panels, transpose};
 use super::product::{Cotangents, rows};
 use super::shape::ConvShape;
 use super::tile::{Steps, tile};
@@ -88,24 +88,11 @@ pub(super) fn gradients(shape: &ConvShape, x: &[f32], all: &Cotangents, order: O
                 gradient,
             });
             if order == Order::Weight {
-                unpack(panel, room.gradient.as_slice(), mine);
+                back(panel, patch, room.gradient.as_slice(), mine, [patch, 0]);
             }
         }
     });
     result
-}
-
-/// `to[j · d + k] = from[k · width + j]`, a block of a few lines at a time.
-fn unpack(panel: &Panel, from: &[f32], to: &mut [f32]) {
-    const BLOCK: usize = 16;
-    let patch = from.len() / panel.width;
-    for k0 in (0..patch).step_by(BLOCK) {
-        let lines = &from[k0 * panel.width..(k0 + BLOCK).min(patch) * panel.width];
-        for (j, to) in to.chunks_exact_mut(patch).enumerate() {
-            let column = lines[j..].iter().step_by(panel.width);
-            to[k0..].iter_mut().zip(column).for_each(|(to, &from)| *to = from);
-        }
-    }
 }
 
 struct Dispatch<'a> {

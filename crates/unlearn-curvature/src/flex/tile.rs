@@ -31,6 +31,18 @@ impl Steps {
         self.offsets.len()
     }
 
+    /// Asserts that every step from every row lies in `source`.
+    #[inline(always)]
+    fn check<const R: usize>(&self, source: &[f32], rows: &[usize; R]) {
+        let farthest = rows.iter().fold(0, |farthest, &row| farthest.max(row));
+        assert!(
+            self.len() == 0 || farthest + self.largest < source.len(),
+            "row {farthest} and step {} lie outside of {} scalars",
+            self.largest,
+            source.len()
+        );
+    }
+
     /// Runs of at most `size` steps.
     pub(super) fn blocks(&self, size: usize) -> Vec<Self> {
         self.offsets.chunks(size).map(|block| Self::new(block.to_vec())).collect()
@@ -49,36 +61,62 @@ pub(super) fn tile<S: Simd, const R: usize, const V: usize>(
     steps: &Steps,
     panel: &[[S::f32s; V]],
 ) -> [[S::f32s; V]; R] {
-    let farthest = rows.iter().fold(0, |farthest, &row| farthest.max(row));
     assert!(panel.len() == steps.len(), "{} rows in the panel for {} steps", panel.len(), steps.len());
-    assert!(
-        steps.len() == 0 || farthest + steps.largest < source.len(),
-        "row {farthest} and step {} lie outside of {} scalars",
-        steps.largest,
-        source.len()
-    );
+    steps.check(source, rows);
     let mut sums = [[simd.splat_f32s(0.0); V]; R];
     for (&step, vectors) in steps.offsets.iter().zip(panel) {
-        let from = &source[step as usize..];
-        for (sums, &row) in sums.iter_mut().zip(rows) {
-            let value = simd.splat_f32s(read(from, row));
-            for (sum, &vector) in sums.iter_mut().zip(vectors) {
-                *sum = simd.mul_add_f32s(value, vector, *sum);
-            }
-        }
+        add::<S, R, V>(simd, &source[step as usize..], rows, vectors, &mut sums);
     }
     sums
 }
 
-/// `from[row]` without a second check: [`tile`] has made sure of the sum of the largest row and the largest
+/// A tile of some steps only: `places` says which entry of the panel each of them takes.
+///
+/// # Panics
+/// When a step and a row together lie outside of `source`, or a place outside of the panel.
+#[inline(always)]
+pub(super) fn tile_of<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    source: &[f32],
+    rows: &[usize; R],
+    (steps, places): (&Steps, &[u32]),
+    panel: &[[S::f32s; V]],
+) -> [[S::f32s; V]; R] {
+    steps.check(source, rows);
+    let mut sums = [[simd.splat_f32s(0.0); V]; R];
+    for (&step, &place) in steps.offsets.iter().zip(places) {
+        add::<S, R, V>(simd, &source[step as usize..], rows, &panel[place as usize], &mut sums);
+    }
+    sums
+}
+
+/// One step. `from` begins at its offset in a source that [`Steps::check`] has seen.
+#[inline(always)]
+fn add<S: Simd, const R: usize, const V: usize>(
+    simd: S,
+    from: &[f32],
+    rows: &[usize; R],
+    vectors: &[S::f32s; V],
+    sums: &mut [[S::f32s; V]; R],
+) {
+    for (sums, &row) in sums.iter_mut().zip(rows) {
+        let value = simd.splat_f32s(read(from, row));
+        for (sum, &vector) in sums.iter_mut().zip(vectors) {
+            *sum = simd.mul_add_f32s(value, vector, *sum);
+        }
+    }
+}
+
+/// `from[row]` without a second check: [`Steps::check`] has made sure of the sum of the largest row and the largest
 /// step. A check at every scalar costs two thirds of the speed at 64 outputs (66 against 208 GFLOP/s for a
 /// thread of an AVX-512 machine).
 #[inline(always)]
 #[allow(unsafe_code, reason = "measured: see above")]
 fn read(from: &[f32], row: usize) -> f32 {
     debug_assert!(row < from.len());
-    // SAFETY: `tile` is the only caller. It asserts farthest row + largest step < source.len(), where
-    // `Steps` keeps `largest` ≥ each of its offsets (set in `new`, fields private, never changed), and
-    // `from` starts at one of those offsets: row < source.len() - step = from.len().
+    // SAFETY: `add` is the only caller, and `tile` and `tile_of` are its only ones. Both call `check`, which asserts
+    // farthest row + largest step < source.len(), where `Steps` keeps `largest` ≥ each of its offsets (set in `new`,
+    // fields private, never changed), and `from` starts at one of those offsets: row < source.len() - step =
+    // from.len().
     unsafe { *from.get_unchecked(row) }
 }
