@@ -16,8 +16,8 @@ pub(crate) fn forward<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D>
 }
 
 /// `y` `[…, o]` plus `bias` `[o]`.
+#[cfg(feature = "flex")]
 pub(crate) fn with_bias<const D: usize>(y: Tensor<D>, bias: Tensor<1>) -> Tensor<D> {
-    #[cfg(feature = "flex")]
     if crate::flex::tokens::has_bias(&y, &bias) {
         return crate::flex::tokens::add_bias(y, bias);
     }
