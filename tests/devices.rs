@@ -179,14 +179,15 @@ fn engine_follows_the_cpu<M: Classifier + Taped>(what: &str, model: impl Fn(&Dev
         trees: Vec<(&'static str, ParamTree)>,
         numbers: Vec<f32>,
     }
+    // One batch: every shape costs a GPU seconds of choosing kernels. Batches are for the CPU's tests.
     let run = |device: &Device| {
         let model = model(device).valid();
         let (images, _, labels) = batch(device);
         let samples = TensorSamples::new(images, labels).unwrap().slice(0..5).unwrap();
-        let diagonal = |way: FisherDiag| way.batch(2).run(&model, on_tape, &samples).unwrap().sum;
+        let diagonal = |way: FisherDiag| way.run(&model, on_tape, &samples).unwrap().sum;
         let v = PerSample::new().weighted_gradient(&model, on_tape, &samples, &[0.2; 5]).unwrap();
         let inverse = InverseFisher::woodbury(5).damping(1.0).solve(&model, on_tape, &samples, &v).unwrap();
-        let gram = PerSample::new().batch(2).gram(&model, on_tape, &samples).unwrap();
+        let gram = PerSample::new().gram(&model, on_tape, &samples).unwrap();
         let norms = PerSample::new().norms_squared(&model, on_tape, &samples).unwrap();
         Found {
             trees: vec![
