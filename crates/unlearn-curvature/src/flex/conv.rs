@@ -2,7 +2,7 @@
 
 use super::product::{self, Cotangents};
 use super::shape::ConvShape;
-use super::{gather, winograd};
+use super::{gather, thin, winograd};
 
 /// x `[n, i, h, w]`, weight `[o, i, kh, kw]` → `[n, o, h', w']`.
 pub(super) fn forward(shape: &ConvShape, x: &[f32], weight: &[f32]) -> Vec<f32> {
@@ -18,7 +18,11 @@ pub(super) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]
 
 /// x `[n, i, h, w]`, gradient `[n, o, h', w']` → `[o, i · kh · kw]`.
 pub(super) fn weight_gradient(shape: &ConvShape, x: &[f32], gradient: &[f32]) -> Vec<f32> {
-    let run = if winograd::suits(shape) { winograd::weight_gradient } else { product::weight_gradient };
+    let run = match shape {
+        shape if winograd::suits(shape) => winograd::weight_gradient,
+        shape if thin::suits(shape) => thin::weight_gradient,
+        _ => product::weight_gradient,
+    };
     run(shape, x, gradient)
 }
 

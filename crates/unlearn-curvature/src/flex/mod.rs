@@ -8,6 +8,7 @@
 //! gather   forward and input gradient      (rows: positions, steps: taps)
 //! product  weight gradient and squares     (rows: taps, steps: positions)
 //! winograd  the same for 3 × 3 kernels, in 16 products where these take 36
+//! thin     weight gradient of few outputs  (rows: outputs, steps: positions)
 //! conv     which of them a convolution goes through
 //! single   weight gradients of single units, written out
 //! norm     batch normalisation, with a ReLU behind it
@@ -39,6 +40,7 @@ mod single;
 mod sweep;
 #[cfg(test)]
 mod tests;
+mod thin;
 mod tile;
 pub(crate) mod tokens;
 mod winograd;

@@ -58,34 +58,47 @@ pub(super) fn squares(shape: &ConvShape, x: &[f32], cotangents: &Cotangents) -> 
 
 /// The positions at which an entry of the kernel lies within the picture: on small pictures a third of the products
 /// would be with the border.
-struct Within {
+pub(super) struct Within {
     /// Corners of their patches.
-    steps: Steps,
+    pub(super) steps: Steps,
     /// Their numbers.
-    places: Vec<u32>,
+    pub(super) places: Vec<u32>,
 }
 
 impl Within {
     /// For entry `k` of the kernel and units of `group` samples.
     fn new(shape: &ConvShape, k: usize, group: usize) -> Self {
-        let at = [k / shape.kernel[1], k % shape.kernel[1]];
-        let inside = |a: usize, position: usize| {
-            let i = position * shape.stride[a] + at[a] * shape.dilation[a];
-            (shape.padding[a].0..shape.padding[a].0 + shape.input[a]).contains(&i)
-        };
-        let (size, width) = (shape.frame().size(), shape.output[1]);
-        let (mut steps, mut places) = (Vec::new(), Vec::new());
+        let size = shape.frame().size();
         let corners = shape.corners();
+        let (mut steps, mut places) = (Vec::new(), Vec::new());
         for sample in 0..group {
-            for (position, &corner) in corners.iter().enumerate() {
-                if inside(0, position / width) && inside(1, position % width) {
-                    steps.push(corner + (sample * size) as u32);
-                    places.push((sample * corners.len() + position) as u32);
-                }
+            for (position, _) in inside(shape, k) {
+                steps.push(corners[position] + (sample * size) as u32);
+                places.push((sample * corners.len() + position) as u32);
             }
         }
         Self { steps: Steps::new(steps), places }
     }
+
+    /// The other way round: steps are numbers of positions of one sample, places those of the picture's pixels there.
+    pub(super) fn inputs(shape: &ConvShape, k: usize) -> Self {
+        let (steps, places) =
+            inside(shape, k).map(|(position, pixel)| (position as u32, pixel as u32)).unzip();
+        Self { steps: Steps::new(steps), places }
+    }
+}
+
+/// The positions at which entry `k` of the kernel lies within the picture, and on which pixel.
+fn inside(shape: &ConvShape, k: usize) -> impl Iterator<Item = (usize, usize)> {
+    let at = [k / shape.kernel[1], k % shape.kernel[1]];
+    let pixel = move |a: usize, position: usize| {
+        let i = (position * shape.stride[a] + at[a] * shape.dilation[a]).checked_sub(shape.padding[a].0)?;
+        (i < shape.input[a]).then_some(i)
+    };
+    (0..shape.positions()).filter_map(move |position| {
+        let (y, x) = (pixel(0, position / shape.output[1])?, pixel(1, position % shape.output[1])?);
+        Some((position, y * shape.input[1] + x))
+    })
 }
 
 #[derive(Clone, Copy)]

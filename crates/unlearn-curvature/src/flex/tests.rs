@@ -8,7 +8,7 @@ use burn::tensor::module::conv2d as reference;
 use burn::tensor::ops::ConvOptions;
 use burn::tensor::{DType, Device, Distribution, TensorData};
 
-use super::{Order, SquaresOf, conv2d, input_gradient, single_gradients, squares};
+use super::{Order, SquaresOf, conv2d, input_gradient, single_gradients, squares, weight_gradient};
 
 struct Case {
     n: usize,
@@ -40,6 +40,9 @@ fn cases() -> Vec<Case> {
         case(2, [5, 64], [7, 6], [3, 3]),
         case(1, [6, 100], [5, 5], [1, 1]),
         case(40, [2, 3], [2, 2], [3, 3]),
+        case(3, [50, 5], [6, 7], [3, 3]),
+        case(2, [40, 8], [4, 4], [1, 1]),
+        strided(case(3, [33, 7], [9, 8], [3, 3]), [2, 2]),
         strided(case(3, [5, 32], [8, 8], [3, 3]), [2, 2]),
         strided(case(3, [5, 48], [9, 7], [3, 3]), [2, 2]),
         strided(case(2, [6, 12], [8, 8], [1, 1]), [2, 2]),
@@ -215,17 +218,19 @@ fn single_gradients_are_those_of_single_units() {
 #[test]
 fn results_do_not_depend_on_threads() {
     Device::flex().seed(4);
-    let case = case(37, [6, 24], [9, 9], [3, 3]);
+    let case = case(37, [6, 32], [9, 9], [3, 3]);
     let (x, weight) = case.tensors();
-    let g = random([37, 24, 9, 9]);
+    let g = random([37, 32, 9, 9]);
     let run = |threads: usize| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
             let of = SquaresOf { columns: 1, group: 1, factors: None };
             [
                 conv2d(&x, &weight, &case.options).unwrap().into_data(),
+                weight_gradient(&x, &g, weight.dims(), &case.options).unwrap().into_data(),
+                weight_gradient(&g, &x, [6, 32, 3, 3], &case.options).unwrap().into_data(),
                 input_gradient(&g, &weight, x.dims(), &case.options).unwrap().into_data(),
-                squares(&x, &g.clone().reshape([37, 24, 81]), weight.dims(), &case.options, of)
+                squares(&x, &g.clone().reshape([37, 32, 81]), weight.dims(), &case.options, of)
                     .unwrap()
                     .into_data(),
             ]
