@@ -19,7 +19,7 @@ pub(super) fn input_gradient(shape: &ConvShape, gradient: &[f32], weight: &[f32]
 /// x `[n, i, h, w]`, gradient `[n, o, h', w']` → `[o, i · kh · kw]`.
 pub(super) fn weight_gradient(shape: &ConvShape, x: &[f32], gradient: &[f32]) -> Vec<f32> {
     let run = match shape {
-        shape if winograd::suits(shape) => winograd::weight_gradient,
+        shape if winograd::suits_weights(shape) => winograd::weight_gradient,
         shape if thin::suits(shape) => thin::weight_gradient,
         _ => product::weight_gradient,
     };

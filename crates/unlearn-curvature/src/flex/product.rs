@@ -10,12 +10,15 @@ use super::tile::{Steps, tile, tile_of};
 
 /// Scalars of pictures and cotangents that are worked on together. What is summed in which order follows
 /// from it, and never from the number of threads.
-const TOGETHER: usize = 512 << 10;
+const TOGETHER: usize = if cfg!(test) { 8 << 10 } else { 512 << 10 };
 /// Positions that a weight gradient's tile stays in registers for: a panel's part fits a first-level cache.
 const BLOCK: usize = 128;
 /// Up to so many positions the tiles of all units follow one another before the next rows of the patch:
 /// the sums are then the larger stream.
 const SHORT: usize = 64;
+/// Channels and positions of a unit between which every entry of the kernel has its own positions.
+const FEWEST_CHANNELS: usize = 16;
+const MOST_POSITIONS: usize = 4 << 10;
 /// A multiple of every tile's rows.
 const ROWS: usize = 48;
 /// Tasks to aim for: enough for a few threads to share evenly.
@@ -80,6 +83,12 @@ impl Within {
         Self { steps: Steps::new(steps), places }
     }
 
+    /// All positions, for any entry.
+    fn all(shape: &ConvShape, group: usize) -> Self {
+        let steps = Job { shape, samples: group }.positions(group);
+        Self { places: (0..steps.len() as u32).collect(), steps }
+    }
+
     /// The other way round: steps are numbers of positions of one sample, places those of the picture's pixels there.
     pub(super) fn inputs(shape: &ConvShape, k: usize) -> Self {
         let (steps, places) =
@@ -134,7 +143,8 @@ struct Work<'a> {
     taps: &'a [u32],
     /// Number of the first of them.
     first: usize,
-    channels: usize,
+    /// Of how many.
+    patch: usize,
     columns: usize,
     /// `[rows, width]`, added to.
     sums: &'a mut [f32],
@@ -193,7 +203,7 @@ fn product(
                 cotangents: part,
                 taps,
                 first: i * rows,
-                channels,
+                patch,
                 columns: c,
                 sums,
             }));
@@ -298,12 +308,13 @@ fn square<S: Simd, const R: usize, const V: usize>(simd: S, work: Work, within: 
     let (sums, _) = sums.as_chunks_mut::<V>();
     let size = work.source.len() / units;
     let length = cotangents.len() / (units * work.columns);
-    // Tiles that lie in one entry of the kernel each.
+    // Tiles that lie in one entry of the kernel each, if these differ.
+    let each = work.patch / within.len();
     let mut tiles = Vec::with_capacity(work.taps.len().div_ceil(R) + within.len());
     let mut first = 0;
     while first < work.taps.len() {
-        let entry = (work.first + first) / work.channels;
-        let end = work.taps.len().min((entry + 1) * work.channels - work.first);
+        let entry = (work.first + first) / each;
+        let end = work.taps.len().min((entry + 1) * each - work.first);
         let rows = rows::<R>(&work.taps[..end], first);
         let next = end.min(first + R);
         tiles.push((first..next, rows, &within[entry]));

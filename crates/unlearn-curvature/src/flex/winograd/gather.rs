@@ -125,7 +125,9 @@ fn run(grid: &Grid, pictures: &[f32], kernels: &Kernels, outputs: usize) -> Vec<
     let (size, plane) = (grid.size(), 4 * grid.len());
     let n = pictures.len() / size.max(1);
     let mut result = vec![0.0; n * outputs * plane];
-    let chunk = (BLOCK / grid.len()).max(1);
+    // As many tasks for every thread; how pictures are put together changes no sum.
+    let tasks = n.div_ceil((BLOCK / grid.len()).max(1)).next_multiple_of(rayon::current_num_threads());
+    let chunk = n.div_ceil(tasks.max(1)).max(1);
     let inputs = panels(grid.channels);
     let stride: usize = inputs.iter().map(|panel| panel.width).sum();
     let steps = Steps::new((0..grid.channels as u32).collect());

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! The transforms add and subtract neighbours, so that an output's rounding error is that of sums over a whole tile of
-//! 4 × 4 inputs instead of 3 × 3.
+//! 4 × 4 inputs instead of 3 × 3, and what is not finite spoils a whole tile of outputs.
 
 mod gather;
 mod products;
@@ -29,43 +29,43 @@ use super::shape::ConvShape;
 const NARROWEST: usize = 32;
 /// Tiles of a unit below which taking 16 sums back to 9 weights costs more than it saves.
 const FEWEST_TILES: usize = 16;
-/// Scalars of one transformed unit with one column: larger ones would stream through memory.
+/// Scalars that are transformed together at least, a row of tiles or a unit with one column: larger ones would stream
+/// through memory.
 const LARGEST: usize = 8 << 20;
 
-fn is_small_kernel(shape: &ConvShape) -> bool {
-    shape.kernel == [3, 3] && shape.stride == [1, 1] && shape.dilation == [1, 1]
+/// Kernel and channels, and that there is something to do.
+fn is_candidate(shape: &ConvShape) -> bool {
+    let kernel = shape.kernel == [3, 3] && shape.stride == [1, 1] && shape.dilation == [1, 1];
+    kernel && shape.channels.min(shape.outputs) >= NARROWEST && shape.plane() * shape.positions() > 0
 }
 
 fn is_even(side: [usize; 2]) -> bool {
     side.iter().all(|side| side % 2 == 0)
 }
 
-/// Scalars of `pictures` transformed inputs and outputs.
-fn transformed(shape: &ConvShape, pictures: usize) -> usize {
-    4 * pictures * shape.positions() * (shape.channels + shape.outputs)
+/// Whether inputs and outputs of so many positions may be transformed together.
+fn fits(shape: &ConvShape, positions: usize) -> bool {
+    (4 * positions).saturating_mul(shape.channels + shape.outputs) <= LARGEST
 }
 
-/// Whether a convolution and its weight gradient are for this.
+/// Whether a convolution is for this.
 pub(super) fn suits(shape: &ConvShape) -> bool {
-    is_small_kernel(shape)
-        && is_even(shape.output)
-        && shape.channels.min(shape.outputs) >= NARROWEST
-        && transformed(shape, 1) <= LARGEST
+    is_candidate(shape) && is_even(shape.output) && fits(shape, 2 * shape.output[1])
 }
 
 /// Whether an input gradient is.
 pub(super) fn suits_back(shape: &ConvShape) -> bool {
-    is_small_kernel(shape)
-        && is_even(shape.input)
-        && shape.padding.iter().all(|&(before, after)| before.max(after) <= 2)
-        && shape.channels.min(shape.outputs) >= NARROWEST
+    let border = shape.padding.iter().all(|&(before, after)| before.max(after) <= 2);
+    is_candidate(shape) && is_even(shape.input) && border && fits(shape, 2 * shape.input[1])
+}
+
+/// Whether a weight gradient is.
+pub(super) fn suits_weights(shape: &ConvShape) -> bool {
+    is_candidate(shape) && is_even(shape.output) && fits(shape, shape.positions())
 }
 
 /// Whether squares of the gradients of units of `group` pictures are.
 pub(super) fn suits_squares(shape: &ConvShape, group: usize) -> bool {
-    is_small_kernel(shape)
-        && is_even(shape.output)
-        && shape.channels.min(shape.outputs) >= NARROWEST
-        && group * shape.positions() >= 4 * FEWEST_TILES
-        && transformed(shape, group) <= LARGEST
+    let positions = group * shape.positions();
+    is_candidate(shape) && is_even(shape.output) && positions >= 4 * FEWEST_TILES && fits(shape, positions)
 }
