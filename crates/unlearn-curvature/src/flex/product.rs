@@ -52,8 +52,12 @@ pub(super) fn squares(shape: &ConvShape, x: &[f32], cotangents: &Cotangents) -> 
     let unit = cotangents.group * (shape.frame().size() + cotangents.columns * shape.output_size());
     let together = (TOGETHER / unit).max(1) * cotangents.group;
     let group = cotangents.group;
-    let within: Vec<_> =
-        (0..shape.kernel[0] * shape.kernel[1]).map(|k| Within::new(shape, k, group)).collect();
+    // With few channels a tile holds several entries of the kernel, and of large pictures the border is a small part.
+    let apart = shape.channels >= FEWEST_CHANNELS && group * shape.positions() <= MOST_POSITIONS;
+    let within: Vec<_> = match shape.kernel[0] * shape.kernel[1] {
+        area if apart => (0..area).map(|k| Within::new(shape, k, group)).collect(),
+        _ => vec![Within::all(shape, group)],
+    };
     product(shape, x, cotangents, together, |job, simd_job| {
         simd_job.run(Kind::Squares(&within), job.samples / group);
     })
