@@ -31,8 +31,8 @@ impl Ratios {
 
     /// How many of the smallest and of the largest quotients lie outside of the interval that holds the true
     /// median with a probability of at least 95 %, whatever the distribution: as many as a fair coin's heads
-    /// stay below in at most 2.5 % of all series as long.
-    fn outside(&self) -> usize {
+    /// stay below in at most 2.5 % of all series as long. `None` below six pairs, which tell no such interval.
+    fn outside(&self) -> Option<usize> {
         let n = self.0.len();
         let (mut chance, mut below, mut k) = (0.5_f64.powi(n as i32), 0.0, 0);
         while below + chance <= 0.025 {
@@ -40,21 +40,17 @@ impl Ratios {
             chance *= (n - k) as f64 / (k + 1) as f64;
             k += 1;
         }
-        k.saturating_sub(1)
+        k.checked_sub(1)
     }
 }
 
 impl fmt::Display for Ratios {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (all, n, k) = (&self.0, self.0.len(), self.outside());
-        write!(
-            f,
-            "{:.3} (median of {n} pairs; with 95 % confidence {:.3} to {:.3}, all {:.3} to {:.3})",
-            all[n / 2],
-            all[k],
-            all[n - 1 - k],
-            all[0],
-            all[n - 1],
-        )
+        let (all, n) = (&self.0, self.0.len());
+        write!(f, "{:.3} (median of {n} pairs; ", all[n / 2])?;
+        if let Some(k) = self.outside() {
+            write!(f, "with 95 % confidence {:.3} to {:.3}, ", all[k], all[n - 1 - k])?;
+        }
+        write!(f, "all {:.3} to {:.3})", all[0], all[n - 1])
     }
 }
