@@ -7,7 +7,7 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::panel::{Aligned, Panel, for_panel, panels, transpose};
+use super::panel::{Aligned, Panel, for_panel, panels, parts_mut, transpose, width};
 use super::shape::{ConvShape, Frame};
 use super::tile::{Steps, tile};
 
@@ -119,13 +119,7 @@ fn axis(shape: &ConvShape, a: usize) -> Vec<Phase> {
 
 /// Fills the panels of a weight matrix with `steps` rows, in parallel.
 fn pack(cut: &[Panel], steps: usize, to: &mut Aligned, fill: impl Fn(&Panel, &mut [f32]) + Sync) {
-    let mut rest = to.reset(cut.iter().map(|panel| panel.width * steps).sum());
-    let mut parts = Vec::with_capacity(cut.len());
-    for panel in cut {
-        let (part, others) = rest.split_at_mut(panel.width * steps);
-        parts.push((panel, part));
-        rest = others;
-    }
+    let parts: Vec<_> = parts_mut(cut, steps, to.reset(width(cut) * steps)).collect();
     parts.into_par_iter().for_each(|(panel, part)| fill(panel, part));
 }
 

@@ -83,6 +83,37 @@ fn cut(outputs: usize, lanes: usize) -> Vec<Panel> {
     panels
 }
 
+/// The parts of `all`, panel after panel `[rows, width]`, that belong to each panel.
+pub(super) fn parts<'a>(
+    cut: &'a [Panel],
+    rows: usize,
+    mut all: &'a [f32],
+) -> impl Iterator<Item = (&'a Panel, &'a [f32])> {
+    cut.iter().map(move |panel| {
+        let (mine, rest) = all.split_at(rows * panel.width);
+        all = rest;
+        (panel, mine)
+    })
+}
+
+/// The same, to be written to.
+pub(super) fn parts_mut<'a>(
+    cut: &'a [Panel],
+    rows: usize,
+    mut all: &'a mut [f32],
+) -> impl Iterator<Item = (&'a Panel, &'a mut [f32])> {
+    cut.iter().map(move |panel| {
+        let (mine, rest) = std::mem::take(&mut all).split_at_mut(rows * panel.width);
+        all = rest;
+        (panel, mine)
+    })
+}
+
+/// Scalars of a row of all panels.
+pub(super) fn width(cut: &[Panel]) -> usize {
+    cut.iter().map(|panel| panel.width).sum()
+}
+
 /// Copies rows of length `columns` into a panel: `to[k · width + j] = row(j)[k]`, zeros for missing rows.
 pub(super) fn transpose<'a>(
     panel: &Panel,

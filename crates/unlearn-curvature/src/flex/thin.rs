@@ -9,7 +9,7 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
-use super::panel::{Aligned, Panel, panels, transpose};
+use super::panel::{Aligned, Panel, panels, parts, parts_mut, transpose, width};
 use super::product::Within;
 use super::shape::ConvShape;
 use super::tile::tile_of;
@@ -30,7 +30,7 @@ pub(super) fn weight_gradient(shape: &ConvShape, x: &[f32], gradient: &[f32]) ->
     let (plane, area) = (shape.plane(), shape.kernel[0] * shape.kernel[1]);
     let (size, output) = (shape.channels * plane, shape.output_size());
     let cut = panels(shape.channels);
-    let width: usize = cut.iter().map(|panel| panel.width).sum();
+    let width = width(&cut);
     let within: Vec<_> = (0..area).map(|k| Within::inputs(shape, k)).collect();
     let n = x.len() / size.max(1);
     let together = (TOGETHER / size).clamp(1, n.max(1));
@@ -40,23 +40,18 @@ pub(super) fn weight_gradient(shape: &ConvShape, x: &[f32], gradient: &[f32]) ->
     for first in (0..n).step_by(together) {
         let samples = together.min(n - first);
         let lines = lines.reset(samples * plane * width);
-        let (mut rest, mut parts) = (&mut *lines, Vec::new());
-        for panel in &cut {
-            let (mine, others) = rest.split_at_mut(samples * plane * panel.width);
-            rest = others;
-            parts
-                .extend(mine.chunks_exact_mut(plane * panel.width).enumerate().map(|(i, to)| (panel, i, to)));
-        }
-        parts.into_par_iter().for_each(|(panel, i, to)| {
+        let pictures: Vec<_> = parts_mut(&cut, samples * plane, lines)
+            .flat_map(|(panel, to)| {
+                to.chunks_exact_mut(plane * panel.width).enumerate().map(move |(i, to)| (panel, i, to))
+            })
+            .collect();
+        pictures.into_par_iter().for_each(|(panel, i, to)| {
             let from = &x[(first + i) * size + panel.first * plane..];
             transpose(panel, plane, to, |j| &from[j * plane..][..plane], 1.0);
         });
-        let (mut rest, mut sums_rest, mut works) = (&*lines, sums.as_mut_slice(), Vec::new());
-        for panel in &cut {
-            let (lines, others) = rest.split_at(samples * plane * panel.width);
-            rest = others;
-            let (mine, others) = sums_rest.split_at_mut(area * shape.outputs * panel.width);
-            sums_rest = others;
+        let mut works = Vec::new();
+        let sums = parts_mut(&cut, area * shape.outputs, &mut sums);
+        for ((panel, mine), (_, lines)) in sums.zip(parts(&cut, samples * plane, lines)) {
             let entries = mine.chunks_exact_mut(shape.outputs * panel.width).zip(&within);
             works.extend(entries.map(|(sums, within)| Work {
                 gradients: &gradient[first * output..][..samples * output],
@@ -70,10 +65,7 @@ pub(super) fn weight_gradient(shape: &ConvShape, x: &[f32], gradient: &[f32]) ->
         works.into_par_iter().for_each(|work| Arch::new().dispatch(work));
     }
     let mut result = vec![0.0; shape.outputs * shape.patch()];
-    let mut rest = sums.as_slice();
-    for panel in &cut {
-        let (mine, others) = rest.split_at(area * shape.outputs * panel.width);
-        rest = others;
+    for (panel, mine) in parts(&cut, area * shape.outputs, &sums) {
         for (k, entry) in mine.chunks_exact(shape.outputs * panel.width).enumerate() {
             for (o, row) in entry.chunks_exact(panel.width).enumerate() {
                 let to = &mut result[(o * shape.channels + panel.first) * area + k..];

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use super::products::product;
 use super::tiles::{self, Grid, Piece, pieces};
 use super::transform::{self, POINTS};
-use crate::flex::panel::{Aligned, Panel, back, for_panel, panels, transpose};
+use crate::flex::panel::{Aligned, Panel, back, for_panel, panels, parts, parts_mut, transpose, width};
 use crate::flex::shape::ConvShape;
 use crate::flex::tile::Steps;
 
@@ -57,13 +57,8 @@ impl Kernels {
     fn new(outputs: usize, channels: usize, fill: impl Fn(&Panel, &mut [f32]) + Sync) -> Self {
         let cut = panels(outputs);
         let mut values = Aligned::default();
-        let mut rest = values.reset(cut.iter().map(|panel| panel.width * channels * POINTS).sum());
-        let mut parts = Vec::with_capacity(cut.len());
-        for panel in &cut {
-            let (part, others) = rest.split_at_mut(panel.width * channels * POINTS);
-            parts.push((panel, part));
-            rest = others;
-        }
+        let rows = channels * POINTS;
+        let parts: Vec<_> = parts_mut(&cut, rows, values.reset(width(&cut) * rows)).collect();
         parts.into_par_iter().for_each_init(Aligned::default, |plain, (panel, to)| {
             let plain = plain.reset(panel.width * channels * 9);
             fill(panel, plain);
@@ -129,7 +124,7 @@ fn run(grid: &Grid, pictures: &[f32], kernels: &Kernels, outputs: usize) -> Vec<
     let tasks = n.div_ceil((BLOCK / grid.len()).max(1)).next_multiple_of(rayon::current_num_threads());
     let chunk = n.div_ceil(tasks.max(1)).max(1);
     let inputs = panels(grid.channels);
-    let stride: usize = inputs.iter().map(|panel| panel.width).sum();
+    let stride = width(&inputs);
     let steps = Steps::new((0..grid.channels as u32).collect());
     let results = result.par_chunks_mut(chunk * outputs * plane);
     results.zip(pictures.par_chunks(chunk * size)).for_each_init(
@@ -149,10 +144,8 @@ fn run(grid: &Grid, pictures: &[f32], kernels: &Kernels, outputs: usize) -> Vec<
                     tiles::gather(grid, &inputs, picture, piece.rows.clone(), &mut room.lines, source, at);
                     before += piece.rows.len() * grid.tiles[1];
                 }
-                let mut values = kernels.values.as_slice();
-                for panel in &kernels.cut {
-                    let (kernels, rest) = values.split_at(panel.width * grid.channels * POINTS);
-                    values = rest;
+                let values = kernels.values.as_slice();
+                for (panel, kernels) in parts(&kernels.cut, grid.channels * POINTS, values) {
                     let made = room.outputs.reset(4 * tiles * panel.width);
                     Arch::new().dispatch(Convolve {
                         source: &*source,

@@ -5,6 +5,7 @@
 //! tiles      pictures cut into transformed tiles
 //! products   for each of the 16 points a matrix product
 //! gather     forward and input gradient
+//! job        some units' pictures and cotangents, transformed
 //! weights    weight gradient and squares of single units'
 //! ```
 //!
@@ -12,6 +13,7 @@
 //! 4 × 4 inputs instead of 3 × 3, and what is not finite spoils a whole tile of outputs.
 
 mod gather;
+mod job;
 mod products;
 #[cfg(test)]
 mod tests;

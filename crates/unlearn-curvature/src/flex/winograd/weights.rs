@@ -6,16 +6,15 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::job::{Block, Job, blocks, transform_cotangents, transform_pictures};
 use super::products::product;
-use super::tiles::{self, Grid, Piece, pieces};
+use super::tiles::Grid;
 use super::transform::{self, POINTS};
-use crate::flex::panel::{Aligned, Panel, back, for_panel, panels, transpose};
+use crate::flex::panel::{Aligned, Panel, back, for_panel, panels, parts, parts_mut, width};
 use crate::flex::product::Cotangents;
 use crate::flex::shape::ConvShape;
 use crate::flex::tile::Steps;
 
-/// Tiles of one product: a panel's part for one point fits a first-level cache.
-const BLOCK: usize = 64;
 /// Scalars of transformed pictures and cotangents that are worked on together. What is summed in which order follows
 /// from it, and never from the number of threads.
 const TOGETHER: usize = if cfg!(test) { 8 << 10 } else { 2 << 20 };
@@ -52,53 +51,6 @@ impl Kind {
     }
 }
 
-/// Rows of tiles that make one product, and where their transforms begin among those of a unit, in tiles.
-struct Block {
-    rows: Range<usize>,
-    tiles: usize,
-    before: usize,
-}
-
-/// What is worked on together.
-struct Job<'a> {
-    grid: &'a Grid,
-    inputs: &'a [Panel],
-    outputs: usize,
-    /// Scalars between the tiles of a transformed picture.
-    stride: usize,
-    /// Pictures of a unit.
-    group: usize,
-    /// Number of the first picture.
-    first: usize,
-    /// Columns of cotangents.
-    columns: Range<usize>,
-    blocks: &'a [Block],
-    steps: &'a [Steps],
-}
-
-impl Job<'_> {
-    /// Tiles of a unit.
-    fn tiles(&self) -> usize {
-        self.group * self.grid.len()
-    }
-
-    /// What has `apart` scalars a tile and point, cut into the blocks of unit after unit.
-    fn cut<'b>(&self, mut all: &'b mut [f32], apart: usize) -> Vec<(usize, &Block, &'b mut [f32])> {
-        let mut parts = Vec::new();
-        for unit in 0.. {
-            for block in self.blocks {
-                if all.is_empty() {
-                    return parts;
-                }
-                let (mine, rest) = all.split_at_mut(POINTS * block.tiles * apart);
-                all = rest;
-                parts.push((unit, block, mine));
-            }
-        }
-        parts
-    }
-}
-
 /// How many units and how many of their columns go together.
 fn together(kind: Kind, n: usize, all: &Cotangents, [picture, column]: [usize; 2]) -> (usize, usize) {
     if kind == Kind::Sum {
@@ -116,8 +68,7 @@ fn sums(shape: &ConvShape, x: &[f32], all: &Cotangents, kind: Kind) -> Vec<f32> 
     let (size, channels) = (grid.size(), shape.channels);
     let n = x.len() / size.max(1);
     let (inputs, cut) = (panels(channels), panels(shape.outputs));
-    let stride: usize = inputs.iter().map(|panel| panel.width).sum();
-    let width: usize = cut.iter().map(|panel| panel.width).sum();
+    let (stride, width) = (width(&inputs), width(&cut));
     let points = POINTS * grid.len();
     let (samples, columns) = together(kind, n, all, [points * stride, points * width]);
     let mut sums = vec![0.0; width * channels * kind.entries()];
@@ -146,12 +97,10 @@ fn sums(shape: &ConvShape, x: &[f32], all: &Cotangents, kind: Kind) -> Vec<f32> 
             let c = job.columns.len();
             let cotangents = cotangents.reset(samples * c * points * width);
             transform_cotangents(&job, all, &cut, cotangents);
-            let (mut works, mut rest, mut sums_rest) = (Vec::new(), &*cotangents, sums.as_mut_slice());
-            for panel in &cut {
-                let (cotangents, others) = rest.split_at(samples * c * points * panel.width);
-                rest = others;
-                let (mut mine, others) = sums_rest.split_at_mut(channels * kind.entries() * panel.width);
-                sums_rest = others;
+            let mut works = Vec::new();
+            let sums = parts_mut(&cut, channels * kind.entries(), &mut sums);
+            let cotangents = parts(&cut, samples * c * points, cotangents);
+            for ((panel, mut mine), (_, cotangents)) in sums.zip(cotangents) {
                 for channels in tasks(channels, panel, cut.len()) {
                     let (sums, others) = mine.split_at_mut(channels.len() * kind.entries() * panel.width);
                     mine = others;
@@ -166,100 +115,12 @@ fn sums(shape: &ConvShape, x: &[f32], all: &Cotangents, kind: Kind) -> Vec<f32> 
     finish(shape, kind, &cut, sums)
 }
 
-/// Blocks of the rows of a unit.
-fn blocks(rows: usize, columns: usize) -> Vec<Block> {
-    let together = (BLOCK / columns).max(1);
-    let blocks = (0..rows).step_by(together).map(|first| {
-        let rows = first..(first + together).min(rows);
-        Block { tiles: rows.len() * columns, before: first * columns, rows }
-    });
-    blocks.collect()
-}
-
 /// The channels of the tasks of one panel, so that tiles are full but for the last one's.
 fn tasks(channels: usize, panel: &Panel, panels: usize) -> Vec<Range<usize>> {
     // 6 or 12 rows a tile, or 8 or 16.
     let rows = if panel.vectors < 4 && panel.width / panel.vectors >= 16 { 16 } else { 12 };
     let each = rows * channels.div_ceil(rows).div_ceil(TASKS.div_ceil(panels));
     (0..channels).step_by(each).map(|first| first..(first + each).min(channels)).collect()
-}
-
-fn transform_pictures(job: &Job, pictures: &[f32], to: &mut [f32]) {
-    let (grid, size) = (job.grid, job.group * job.grid.size());
-    let parts = job.cut(to, job.stride);
-    parts.into_par_iter().for_each_init(Aligned::default, |lines, (unit, block, to)| {
-        let unit = &pictures[unit * size..][..size];
-        let mut before = 0;
-        for Piece { picture, rows } in pieces(block.rows.clone(), grid.tiles[0]) {
-            let picture = &unit[picture * grid.size()..][..grid.size()];
-            let tiles = rows.len() * grid.tiles[1];
-            let at = [block.tiles * job.stride, before, job.stride];
-            tiles::gather(grid, job.inputs, picture, rows, lines, to, at);
-            before += tiles;
-        }
-    });
-}
-
-/// `[panel][unit, column][block][point, tile, width]`
-fn transform_cotangents(job: &Job, all: &Cotangents, cut: &[Panel], to: &mut [f32]) {
-    let (c, across, positions) = (job.columns.len(), job.grid.tiles[1], 4 * job.grid.len());
-    let width: usize = cut.iter().map(|panel| panel.width).sum();
-    let (each, mut rest, mut parts) = (to.len() / width, to, Vec::new());
-    for panel in cut {
-        let (mine, others) = rest.split_at_mut(each * panel.width);
-        rest = others;
-        let blocks = job.cut(mine, panel.width).into_iter();
-        parts.extend(
-            blocks.map(|(piece, block, to)| (panel, piece / c, job.columns.start + piece % c, block, to)),
-        );
-    }
-    parts.into_par_iter().for_each_init(Aligned::default, |lines, (panel, unit, column, block, to)| {
-        let factor = all.factors.map_or(1.0, |factors| factors[job.first / job.group + unit]);
-        let lines = lines.reset(4 * block.tiles * panel.width);
-        let mut rest = &mut *lines;
-        for Piece { picture, rows } in pieces(block.rows.clone(), job.grid.tiles[0]) {
-            let (start, len) = (4 * rows.start * across, 4 * rows.len() * across);
-            let sample = (job.first + unit * job.group + picture) * all.columns + column;
-            let (mine, others) = rest.split_at_mut(len * panel.width);
-            rest = others;
-            let line = |j: usize| (sample * job.outputs + panel.first + j) * positions + start;
-            transpose(panel, len, mine, |j| &all.values[line(j)..][..len], factor);
-        }
-        Arch::new().dispatch(Spread { lines: &*lines, to, columns: across, vectors: panel.vectors });
-    });
-}
-
-/// A y Aᵀ of every tile: lines `[position, width]` → `[point, tile, width]`.
-struct Spread<'a> {
-    lines: &'a [f32],
-    to: &'a mut [f32],
-    /// Tiles in a row.
-    columns: usize,
-    vectors: usize,
-}
-
-impl WithSimd for Spread<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn with_simd<S: Simd>(self, simd: S) {
-        let Self { lines, to, columns, vectors } = self;
-        let (lines, _) = S::as_simd_f32s(lines);
-        let (to, _) = S::as_mut_simd_f32s(to);
-        let tiles = lines.len() / (4 * vectors);
-        for tile in 0..tiles {
-            let corner = 4 * (tile / columns) * columns + 2 * (tile % columns);
-            for v in 0..vectors {
-                let line = |y: usize, x: usize| lines[(corner + 2 * y * columns + x) * vectors + v];
-                let m = transform::output_back(simd, [[line(0, 0), line(0, 1)], [line(1, 0), line(1, 1)]]);
-                for y in 0..4 {
-                    for x in 0..4 {
-                        to[((4 * y + x) * tiles + tile) * vectors + v] = m[y][x];
-                    }
-                }
-            }
-        }
-    }
 }
 
 /// One task: some channels for one panel of outputs.
@@ -373,16 +234,14 @@ fn weights<S: Simd>(simd: S, products: &[S::f32s], points: usize, at: usize) -> 
 fn finish(shape: &ConvShape, kind: Kind, cut: &[Panel], sums: Vec<f32>) -> Vec<f32> {
     let (channels, patch) = (shape.channels, shape.patch());
     let mut result = vec![0.0; shape.outputs * patch];
-    let (mut rest, mut parts) = (sums.as_slice(), Vec::new());
     let mut to_rest = result.as_mut_slice();
-    for panel in cut {
-        let (mine, others) = rest.split_at(channels * kind.entries() * panel.width);
-        rest = others;
+    let mut pieces = Vec::new();
+    for (panel, sums) in parts(cut, channels * kind.entries(), &sums) {
         let (to, others) = to_rest.split_at_mut(panel.live * patch);
         to_rest = others;
-        parts.push((panel, mine, to));
+        pieces.push((panel, sums, to));
     }
-    parts.into_par_iter().for_each_init(Aligned::default, |plain, (panel, sums, to)| match kind {
+    pieces.into_par_iter().for_each_init(Aligned::default, |plain, (panel, sums, to)| match kind {
         Kind::Squares => back(panel, patch, sums, to, [patch, 0]),
         Kind::Sum => {
             let plain = plain.reset(patch * panel.width);
