@@ -1,9 +1,10 @@
 """How many pictures a second do PyTorch, BackPACK and curvlinops take in on the way to a Fisher diagonal?
 
 The peers of benches/fisher.rs and benches/influence.rs: ResNet-18 on 32x32 pictures of noise, evaluation mode,
-float32, on the CPU unless `--device cuda` is given. Every peer runs in a process of its own, so that its peak memory is its own; a first run over
-a few pictures is not counted. Prints one JSON line a peer: the median over `--repeats` runs, all of them, the peak
-of resident memory, and what of that was there before (interpreter, libraries, network and pictures).
+float32, on the CPU unless `--device cuda` is given. Every peer runs in a process of its own, so that its peak memory
+is its own; a first run over a few pictures is not counted. Prints one JSON line a peer: the median over `--repeats`
+runs, all of them, the peak of resident memory, and what of that was there before (interpreter, libraries, network and
+pictures).
 
     python benches/peers/fisher.py [--width 64] [--samples 64] [--batch 64] [--repeats 5] [--threads 2]
                                    [--only exact-loop backpack-exact ...] [--device cuda [--tf32]]

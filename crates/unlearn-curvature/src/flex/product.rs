@@ -53,9 +53,9 @@ pub(super) fn squares(shape: &ConvShape, x: &[f32], cotangents: &Cotangents) -> 
     let together = (TOGETHER / unit).max(1) * cotangents.group;
     let group = cotangents.group;
     // With few channels a tile holds several entries of the kernel, and of large pictures the border is a small part.
-    let apart = shape.channels >= FEWEST_CHANNELS && group * shape.positions() <= MOST_POSITIONS;
+    let by_entry = shape.channels >= FEWEST_CHANNELS && group * shape.positions() <= MOST_POSITIONS;
     let within: Vec<_> = match shape.kernel[0] * shape.kernel[1] {
-        area if apart => (0..area).map(|k| Within::new(shape, k, group)).collect(),
+        area if by_entry => (0..area).map(|k| Within::new(shape, k, group)).collect(),
         _ => vec![Within::all(shape, group)],
     };
     product(shape, x, cotangents, together, |job, simd_job| {
