@@ -14,7 +14,7 @@ use crate::progress::Teller;
 use crate::run::folder::{Folder, Place};
 use crate::run::workshop::Workshop;
 use crate::run::world::World;
-use crate::run::{artefact, identity, origin, report};
+use crate::run::{artefact, identity, origin, report, source};
 
 /// Arguments of `unlearn eval`.
 #[derive(Debug, Clone, Args)]
@@ -40,6 +40,9 @@ pub(crate) fn main(arguments: &EvalArgs, teller: Teller) -> Result<(), Failure> 
     let place = arguments.out.clone().map(|out| Place { out, resume: false });
     if let Some(place) = &place {
         place.check()?;
+    }
+    for path in &arguments.model {
+        source::check(path)?;
     }
     let world = world(&arguments.recipe, &arguments.device, teller)?;
     let report = world.recipe.model.visit(Eval { world: &world, models: &arguments.model })?;

@@ -14,7 +14,7 @@ use crate::progress::Teller;
 use crate::recipe::{MethodConfig, Recipe};
 use crate::run::single::{Job, Single};
 use crate::run::workshop::{Workshop, algorithm};
-use crate::run::{artefact, origin};
+use crate::run::{artefact, origin, source};
 
 /// Arguments of `unlearn forget`.
 #[derive(Debug, Clone, Args)]
@@ -41,6 +41,7 @@ pub(crate) fn main(arguments: &ForgetArgs, teller: Teller) -> Result<(), Failure
     let recipe = Recipe::load(&arguments.recipe.recipe, &arguments.recipe.set)?;
     let method = method(&recipe, &arguments.method);
     recipe.model.visit(Check { method: &method })?;
+    source::check(&arguments.model)?;
     let world = world(&arguments.recipe, &arguments.device, teller)?;
     let job = Job { world: &world, place: &place, verb: "forget", extra: json!({ "method": method }) };
     output::print(&world.recipe.model.visit(Forget { job, method: &method, model: &arguments.model })?)

@@ -126,9 +126,9 @@ fn config(arguments: &ImportArgs, found: &Source) -> Result<ModelConfig, Failure
         (Some(model), _) | (None, Some(model)) => Ok(model),
         (None, None) => Err(Failure::config(
             "--model",
-            "absent, and the file does not say what it is",
+            format!("absent, and {} does not say what it is", file.display()),
             "the architecture",
-            "add --model resnet18 --classes 10, or what it is",
+            "add --model resnet18 --classes 10, or what it is; a folder of Hugging Face says it in config.json",
         )),
     }
 }

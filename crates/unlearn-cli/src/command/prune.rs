@@ -52,6 +52,9 @@ pub(crate) fn main(arguments: &PruneArgs, teller: Teller) -> Result<(), Failure>
             "change one of the two",
         ));
     }
+    if let Some(path) = &arguments.model {
+        source::check(path)?;
+    }
     let world = world(&arguments.recipe, &arguments.device, teller)?;
     let job = Job { world: &world, place: &place, verb: "prune", extra: json!({ "network": name }) };
     let model = arguments.model.as_deref();

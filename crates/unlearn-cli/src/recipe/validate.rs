@@ -22,7 +22,7 @@ pub(super) fn validate(recipe: &Recipe, source: &Source) -> Result<(), Failure> 
     split(check, recipe.split)?;
     recipe.model.validate().map_err(|error| placed(check, "model", error.into()))?;
     training(check, &recipe.training)?;
-    forget(check, &recipe.forget.spec)?;
+    forget(check, &recipe.forget.spec, recipe.model.classes())?;
     networks(check, recipe)?;
     methods(check, recipe)?;
     recipe.evaluation.validate().map_err(|error| {
@@ -157,12 +157,22 @@ fn placed(check: Check<'_>, table: &str, failure: Failure) -> Failure {
     Failure { place: check.source.place(&format!("{table}.{field}")), ..failure }
 }
 
-fn forget(check: Check<'_>, spec: &str) -> Result<(), Failure> {
-    ForgetSpec::from_str(spec).map(|_| ()).map_err(|error| {
+fn forget(check: Check<'_>, spec: &str, classes: usize) -> Result<(), Failure> {
+    let spec = ForgetSpec::from_str(spec).map_err(|error| {
         let failure = Failure::from(error);
         let place = check.source.place("forget.spec");
         if failure.code == "E_CONFIG" { Failure { place, ..failure } } else { failure.within(&place) }
-    })
+    })?;
+    match spec {
+        // The data have as many classes as the model, or are refused.
+        ForgetSpec::Class(class) if class >= classes => Err(check.fail(
+            "forget.spec",
+            format!("class {class}"),
+            &format!("a class from 0 to {}", classes - 1),
+            "name one of the model's classes",
+        )),
+        _ => Ok(()),
+    }
 }
 
 fn networks(check: Check<'_>, recipe: &Recipe) -> Result<(), Failure> {

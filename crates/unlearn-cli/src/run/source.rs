@@ -119,6 +119,11 @@ pub(crate) fn file(path: &Path) -> PathBuf {
         .unwrap_or(path.to_owned())
 }
 
+/// Whether it can be read at all: asked before the pictures, which take longer, are.
+pub(crate) fn check(path: &Path) -> Result<(), Failure> {
+    read(path).map(drop)
+}
+
 /// Reads it. The metadata name the architecture where anything does.
 pub(crate) fn read(path: &Path) -> Result<Source, Failure> {
     let file = file(path);

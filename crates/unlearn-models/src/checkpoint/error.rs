@@ -218,7 +218,14 @@ fn list_non_finite(tensors: &[(String, usize)]) -> String {
 /// Text from a file, fit for a terminal: control characters escaped, at most 200 characters.
 pub(crate) fn quote(text: &str) -> String {
     const MOST: usize = 200;
-    let mut quoted: String = text.chars().take(MOST).flat_map(char::escape_debug).collect();
+    let mut quoted = String::new();
+    for character in text.chars().take(MOST) {
+        if matches!(character, '"' | '\'') {
+            quoted.push(character);
+        } else {
+            quoted.extend(character.escape_debug());
+        }
+    }
     if text.chars().nth(MOST).is_some() {
         quoted.push('…');
     }
