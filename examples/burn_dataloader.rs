@@ -32,7 +32,7 @@ fn main() -> anyhow::Result<()> {
     let train = data.train.subset("train", split.train())?;
     // Any device of Burn; an autodiff one for training.
     let device = Device::flex();
-    let loader = DataLoaderBuilder::new(ImageBatcher::new(train.shape()))
+    let loader = DataLoaderBuilder::new(ImageBatcher::of(&train))
         .batch_size(128)
         .shuffle(42)
         .num_workers(2)

@@ -301,6 +301,11 @@ fn bad_hyperparameters_are_refused_before_any_work() {
         ("finetune-l1", json!({"epochs": 3, "free_epochs": 3}), "free_epochs is 3"),
         ("gradient-ascent", json!({"learning_rate": 0.0}), "learning_rate is 0"),
         ("gradient-ascent", json!({"stop_at_accuracy": 68.0}), "stop_at_accuracy is 68"),
+        (
+            "gradient-ascent",
+            json!({"epochs": 1_000_000_000, "stop_at_accuracy": 0.5}),
+            "epochs is 1000000000",
+        ),
         ("fisher", json!({"alpha": 0.0}), "alpha is 0"),
         ("fisher", json!({"samples": 0}), "samples is 0"),
         ("fisher", json!({"class_row_variance": -1.0}), "class_row_variance is -1"),

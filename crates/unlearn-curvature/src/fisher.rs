@@ -122,7 +122,8 @@ impl<'w> FisherDiag<'w> {
 }
 
 impl<'w, W: Way> FisherDiag<'w, W> {
-    /// Another seed, where there is one.
+    /// Another seed, where there is one. What is drawn for a sample follows from the seed and its place in `samples`:
+    /// give each shard of a data set a seed of its own, or all of them draw alike and merging them averages less out.
     pub fn seed(mut self, new: u64) -> Self {
         match &mut self.estimator {
             Estimator::LabelMc { seed, .. }

@@ -4,7 +4,9 @@ use burn::data::dataloader::batcher::Batcher;
 use burn::prelude::Int;
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::dataset::{ImageShape, Sample};
+use crate::augment::Augment;
+use crate::dataset::{Dataset, ImageShape, Sample};
+use crate::seed::Seed;
 
 /// A batch on the host, before any tensor exists.
 #[derive(Debug, Clone, PartialEq)]
@@ -73,29 +75,38 @@ impl Batch {
 }
 
 /// Burn's `Batcher` over [`Sample`]s, for use with Burn's own data loader: scales bytes to
-/// `[0, 1]`, no augmentation (a Burn loader does not say which epoch it is in).
+/// `[0, 1]` and to the size that the data set is shown in, no augmentation (a Burn loader does not say which
+/// epoch it is in).
 #[derive(Debug, Clone, Copy)]
 pub struct ImageBatcher {
-    shape: ImageShape,
+    stored: ImageShape,
+    shown: ImageShape,
 }
 
 impl ImageBatcher {
     /// A batcher for pictures of `shape`.
     pub fn new(shape: ImageShape) -> Self {
-        Self { shape }
+        Self { stored: shape, shown: shape }
+    }
+
+    /// A batcher for the pictures of `dataset`, resized as [`Dataset::shown_at`] says.
+    pub fn of(dataset: &Dataset) -> Self {
+        Self { stored: dataset.shape(), shown: dataset.input_shape() }
     }
 }
 
 impl Batcher<Sample, Batch> for ImageBatcher {
     fn batch(&self, items: Vec<Sample>, device: &Device) -> Batch {
         let mut host = HostBatch {
-            pixels: Vec::with_capacity(items.len() * self.shape.len()),
-            shape: self.shape,
+            pixels: Vec::with_capacity(items.len() * self.shown.len()),
+            shape: self.shown,
             labels: Vec::with_capacity(items.len()),
             indices: Vec::with_capacity(items.len()),
         };
         for item in items {
-            host.pixels.extend(item.image.iter().map(|&b| f32::from(b) / 255.0));
+            let size = [self.shown.height, self.shown.width];
+            // Nothing is drawn without an augmentation: seed and epoch do not matter.
+            Augment::None.apply(&item.image, (self.stored, size), Seed(0), 0, item.index, &mut host.pixels);
             host.labels.push(item.label);
             host.indices.push(item.index);
         }

@@ -306,7 +306,8 @@ impl Dataset {
     /// [`DataError::Invalid`] when a class has fewer.
     pub fn take_per_class(&self, count: usize) -> Result<Self, DataError> {
         let mut taken = vec![0_usize; self.num_classes()];
-        let mut indices = Vec::with_capacity(count * self.num_classes());
+        // Grown as it fills: `count` may be any number that somebody wrote into a recipe.
+        let mut indices = Vec::new();
         for (index, label) in self.labels().enumerate() {
             if taken[label] < count {
                 taken[label] += 1;

@@ -4,6 +4,7 @@
 //! seeds need not give equal weights. Here every weight comes from a generator that the caller
 //! hands in, in the order in which the module is walked.
 
+pub(crate) mod pytorch;
 pub(crate) mod transformer;
 
 use burn::Tensor;

@@ -44,6 +44,7 @@ pub use checkpoint::{Checkpoint, CheckpointError, HostTensor, Mask, Metadata, St
 pub use classifier::{Classifier, Taped, forward_plain, forward_taped};
 pub use config::{Architecture, ArchitectureVisitor, ModelConfig, PRESETS};
 pub use error::ModelError;
+pub use init::pytorch::redraw_as_pytorch;
 pub use lora::{Adapted, LoraConfig, LoraError, add_adapters, load_peft};
 pub use normalize::Normalize;
 pub use resnet::{ResNet, ResNetConfig, Stem};

@@ -21,6 +21,9 @@ use unlearn_train::{EpochRecord, FitConfig, Objective, Observer, fit, fit_in};
 use self::directory::{claim, keep_mask};
 use crate::{MaskSet, PruneConfig, PruneError, Rewind, Score, SparsityReport, one_shot};
 
+/// Most rounds of one run: each keeps a model, and ends with a training.
+pub const MOST_ROUNDS: u32 = 1000;
+
 /// How rounds of pruning and training go.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -58,15 +61,15 @@ impl IterativeConfig {
     /// Checks every field.
     ///
     /// # Errors
-    /// [`PruneError::Config`] for zero rounds or a rewind to an epoch that the dense run does not
+    /// [`PruneError::Config`] for zero rounds or more than [`MOST_ROUNDS`], for a rewind to an epoch that the dense run does not
     /// reach or that leaves nothing to train; [`PruneError::Rate`]; what [`FitConfig::validate`]
     /// says.
     pub fn validate(&self) -> Result<(), PruneError> {
-        if self.rounds == 0 {
+        if self.rounds == 0 || self.rounds > MOST_ROUNDS {
             return Err(PruneError::Config {
                 field: "rounds",
-                got: "0".into(),
-                expected: "at least 1".into(),
+                got: self.rounds.to_string(),
+                expected: format!("1 to {MOST_ROUNDS}"),
                 mend: "count the prunings, or train without pruning".into(),
             });
         }
@@ -233,7 +236,7 @@ fn prune_rounds<M: Classifier>(
 ) -> Result<Vec<Round<M>>, PruneError> {
     config.prune.check(&start.model, config.rounds, run.mask)?;
     let mut mask = run.mask.cloned().unwrap_or_default();
-    let mut rounds: Vec<Round<M>> = Vec::with_capacity(config.rounds as usize);
+    let mut rounds: Vec<Round<M>> = Vec::new();
     for number in 1..=config.rounds {
         let trained = rounds.last().map_or(&start.model, |round| &round.model);
         mask = one_shot(trained, run.score, &config.prune, Some(&mask))?;

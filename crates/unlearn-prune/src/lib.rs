@@ -43,7 +43,8 @@ mod tests;
 pub use constraint::MaskConstraint;
 pub use error::PruneError;
 pub use iterative::{
-    IterativeConfig, IterativeRun, RetrainLength, Round, RoundRecord, Start, iterative, iterative_from,
+    IterativeConfig, IterativeRun, MOST_ROUNDS, RetrainLength, Round, RoundRecord, Start, iterative,
+    iterative_from,
 };
 pub use mask::{Mask, MaskSet};
 pub use one_shot::{PruneConfig, one_shot};

@@ -56,7 +56,12 @@ impl MaskSet {
     pub fn load(path: impl AsRef<Path>) -> Result<Self, PruneError> {
         let path = path.as_ref();
         let io = |e: std::io::Error| PruneError::Io { path: path.to_owned(), reason: e.to_string() };
-        let length = std::fs::metadata(path).map_err(io)?.len();
+        let about = std::fs::metadata(path).map_err(io)?;
+        // A pipe would be waited for.
+        if !about.is_file() {
+            return Err(damaged(path, "no regular file", "a mask file written by this library"));
+        }
+        let length = about.len();
         if length > LARGEST {
             return Err(damaged(path, format!("{length} bytes"), format!("at most {LARGEST}")));
         }

@@ -141,7 +141,7 @@ impl Commit {
             expected: "the manifest that is written last".into(),
             mend: "the folder was cut short or altered: delete it and run again".into(),
         };
-        let text = match fs::read(&file) {
+        let text = match regular(&file).and_then(|()| fs::read(&file)) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Err(damaged("missing".into())),
             other => other.map_err(io(&file))?,
         };
@@ -190,7 +190,7 @@ impl Commit {
         let Some(known) = self.manifest.files.get(name) else {
             return Err(fault(format!("not in {COMMIT}"), "an entry there".into()));
         };
-        let mut file = match File::open(&path) {
+        let mut file = match regular(&path).and_then(|()| File::open(&path)) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 return Err(fault("missing".into(), format!("{} bytes", known.length)));
             }
@@ -355,6 +355,14 @@ fn sync_directory(path: &Path) -> Result<(), TrainError> {
 pub(crate) fn io(path: &Path) -> impl Fn(std::io::Error) -> TrainError + use<> {
     let path = path.to_owned();
     move |source| TrainError::Io { path: path.clone(), source }
+}
+
+/// Refuses what is no regular file: a pipe in its place would be waited for.
+fn regular(path: &Path) -> std::io::Result<()> {
+    if fs::metadata(path)?.is_file() {
+        return Ok(());
+    }
+    Err(std::io::Error::new(std::io::ErrorKind::InvalidInput, "not a regular file"))
 }
 
 /// SHA-256 of `content`, in hex.

@@ -2,11 +2,18 @@
 
 use serde_json::{Value, json};
 use unlearn_curvature::parameters;
+use unlearn_data::Dataset;
 use unlearn_models::{Classifier, StateDict};
 
 use crate::TrainError;
 use crate::commit::sha256;
 use crate::fit::Task;
+
+/// Height and width that the pictures are brought to.
+fn shown(dataset: &Dataset) -> [usize; 2] {
+    let shape = dataset.input_shape();
+    [shape.height, shape.width]
+}
 
 /// What makes a run this run.
 pub(crate) fn identity<M: Classifier>(task: &Task<'_, M>, model: &M) -> Result<Value, TrainError> {
@@ -32,6 +39,8 @@ pub(crate) fn identity<M: Classifier>(task: &Task<'_, M>, model: &M) -> Result<V
         },
         "data": {
             "fingerprint": loader.dataset().fingerprint(),
+            // A network takes pictures of many sizes, and learns other weights from each.
+            "shown_at": shown(loader.dataset()),
             "samples": loader.num_samples(),
             "indices": sha256(&indices),
             "batch_size": loader.batch_size(),

@@ -102,14 +102,15 @@ impl Default for GradientAscent {
 }
 
 const NAME: &str = "gradient-ascent";
+/// Most epochs with a target: the weights after each are kept until the climb is over.
+const MOST_WITH_TARGET: u64 = 1000;
 
 impl GradientAscent {
     fn config(&self, epochs: u64) -> FitConfig {
-        let snapshot_epochs =
-            if self.stop_at_accuracy.is_some() { (1..=epochs).collect() } else { Vec::new() };
+        let kept = if self.stop_at_accuracy.is_some() { epochs.min(MOST_WITH_TARGET) } else { 0 };
         FitConfig {
             batch_norm: self.batch_norm,
-            snapshot_epochs,
+            snapshot_epochs: (1..=kept).collect(),
             ..FitConfig::new(epochs, self.learning_rate, self.optimizer)
         }
     }
@@ -123,6 +124,14 @@ impl GradientAscent {
             0,
             "at least 1",
             "leave it out for the batch size of training",
+        )?;
+        check::require(
+            self.stop_at_accuracy.is_none() || self.epochs <= MOST_WITH_TARGET,
+            NAME,
+            "epochs",
+            self.epochs,
+            "at most 1000 beside stop_at_accuracy, for which the weights of every epoch are kept",
+            "climb faster, or leave the target out",
         )?;
         check::require(
             self.stop_at_accuracy.is_none_or(|a| (0.0..=1.0).contains(&a)),

@@ -127,9 +127,10 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Files may hold anything: control characters are escaped so that they cannot move the cursor,
-/// and nothing is longer than a few lines.
+/// and nothing is longer than a few screens: every name of a checkpoint that does not fit a network of
+/// usual size is still listed.
 fn clean(text: &str) -> String {
-    const LONGEST: usize = 1200;
+    const LONGEST: usize = 64 << 10;
     let mut out = String::with_capacity(text.len());
     for character in text.trim().chars() {
         match character {

@@ -17,8 +17,8 @@ use crate::error::{Exit, Failure, nearest};
 
 pub(crate) use method::MethodConfig;
 pub(crate) use schema::{
-    DataConfig, DataKind, NetworkConfig, NormalizationKind, PruneAt, PruningConfig, Recipe, ScoreKind, Seeds,
-    SplitConfig, SplitKind,
+    DataConfig, DataKind, FirstWeights, NetworkConfig, NormalizationKind, PruneAt, PruningConfig, Recipe,
+    ScoreKind, Seeds, SplitConfig, SplitKind,
 };
 use source::{Source, join};
 

@@ -145,9 +145,30 @@ pub(crate) struct TrainingConfig {
     pub(crate) label_smoothing: f64,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) clip_norm: Option<f64>,
+    /// How the weights before the first step are drawn.
+    #[serde(default, skip_serializing_if = "FirstWeights::is_usual")]
+    pub(crate) first_weights: FirstWeights,
     /// A folder of Hugging Face whose weights training begins with; `--pretrained` overrides it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) pretrained: Option<PathBuf>,
+}
+
+/// How the weights before the first step are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum FirstWeights {
+    /// As the architecture's publication says.
+    #[default]
+    Usual,
+    /// As PyTorch's layers begin.
+    Pytorch,
+}
+
+impl FirstWeights {
+    #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference")]
+    fn is_usual(&self) -> bool {
+        *self == Self::Usual
+    }
 }
 
 fn constant() -> Schedule {

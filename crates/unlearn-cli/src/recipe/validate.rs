@@ -3,12 +3,13 @@
 use std::str::FromStr;
 
 use unlearn::data::{ForgetSpec, Seed, Stream};
-use unlearn::models::{Architecture, ArchitectureVisitor, LoraConfig};
-use unlearn::prune::Rewind;
+use unlearn::models::{Architecture, ArchitectureVisitor, LoraConfig, ModelConfig};
+use unlearn::prune::{MOST_ROUNDS, Rewind};
 
 use super::MethodConfig;
 use super::schema::{
-    DataConfig, DataKind, PruneAt, PruningConfig, Recipe, SplitConfig, SplitKind, TrainingConfig,
+    DataConfig, DataKind, FirstWeights, PruneAt, PruningConfig, Recipe, SplitConfig, SplitKind,
+    TrainingConfig,
 };
 use super::source::Source;
 use crate::error::Failure;
@@ -21,7 +22,7 @@ pub(super) fn validate(recipe: &Recipe, source: &Source) -> Result<(), Failure> 
     data(check, &recipe.data)?;
     split(check, recipe.split)?;
     recipe.model.validate().map_err(|error| placed(check, "model", error.into()))?;
-    training(check, &recipe.training)?;
+    training(check, &recipe.training, &recipe.model)?;
     forget(check, &recipe.forget.spec, recipe.model.classes())?;
     networks(check, recipe)?;
     methods(check, recipe)?;
@@ -125,7 +126,7 @@ fn split(check: Check<'_>, split: SplitConfig) -> Result<(), Failure> {
     }
 }
 
-fn training(check: Check<'_>, training: &TrainingConfig) -> Result<(), Failure> {
+fn training(check: Check<'_>, training: &TrainingConfig, model: &ModelConfig) -> Result<(), Failure> {
     check.at_least_one("training.epochs", training.epochs)?;
     check.at_least_one("training.batch_size", training.batch_size as u64)?;
     check.number(
@@ -145,6 +146,14 @@ fn training(check: Check<'_>, training: &TrainingConfig) -> Result<(), Failure> 
     if let Some(norm) = training.clip_norm {
         let mend = "leave the key out for no clipping";
         check.number("training.clip_norm", norm, |n| n > 0.0, "a number above 0", mend)?;
+    }
+    if training.first_weights == FirstWeights::Pytorch && matches!(model, ModelConfig::Vit(_)) {
+        return Err(check.fail(
+            "training.first_weights",
+            "\"pytorch\" for a vision transformer",
+            "\"usual\", or a residual network",
+            "leave the key out",
+        ));
     }
     let fit = training.fit(unlearn::data::Seed(0));
     fit.validate().map_err(|error| placed(check, "training", error.into()))
@@ -206,6 +215,11 @@ fn networks(check: Check<'_>, recipe: &Recipe) -> Result<(), Failure> {
 
 fn pruning(check: Check<'_>, path: &str, recipe: &Recipe, pruning: &PruningConfig) -> Result<(), Failure> {
     check.at_least_one(&format!("{path}.rounds"), u64::from(pruning.rounds))?;
+    if pruning.rounds > MOST_ROUNDS {
+        let expected = format!("at most {MOST_ROUNDS}");
+        let mend = "prune more in each round";
+        return Err(check.fail(&format!("{path}.rounds"), pruning.rounds, &expected, mend));
+    }
     check.at_least_one(&format!("{path}.samples_per_class"), pruning.samples_per_class as u64)?;
     if pruning.at == PruneAt::Init && (pruning.rounds > 1 || pruning.rewind != Rewind::Init) {
         return Err(check.fail(

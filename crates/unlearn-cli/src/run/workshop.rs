@@ -7,7 +7,7 @@ use unlearn::algos::{Context, TrainingRecipe, Unlearn, by_name};
 use unlearn::burn::module::Module;
 use unlearn::data::Stream;
 use unlearn::eval::{Evaluation, EvaluationData, evaluate};
-use unlearn::models::Architecture;
+use unlearn::models::{Architecture, StateDict, redraw_as_pytorch};
 use unlearn::prune::{
     Grasp, IterativeRun, Magnitude, MaskSet, Random, RetrainLength, Rewind, Score, ScoringData, Snip, Start,
     SynFlow, iterative_from,
@@ -19,7 +19,7 @@ use super::iterative_config;
 use super::provenance::Provenance;
 use super::world::{WORKERS, World};
 use crate::error::{Exit, Failure};
-use crate::recipe::{MethodConfig, PruningConfig, ScoreKind};
+use crate::recipe::{FirstWeights, MethodConfig, PruningConfig, ScoreKind};
 
 /// One architecture at work on one world.
 pub(crate) struct Workshop<'a, A: Architecture> {
@@ -34,6 +34,11 @@ impl<'a, A: Architecture> Workshop<'a, A> {
         let mut rng = world.recipe.seeds.init.rng(Stream::Init, 0, 0);
         let mut blank =
             architecture.build(&normalization.mean, &normalization.std, &world.device, &mut rng)?;
+        if world.recipe.training.first_weights == FirstWeights::Pytorch {
+            let mut state = StateDict::of(&blank)?;
+            redraw_as_pytorch(&mut state, &mut rng);
+            blank = state.load_into(blank)?;
+        }
         if let Some(pretrained) = &world.pretrained {
             blank = pretrained.folder.clone().load_into(blank)?;
         }

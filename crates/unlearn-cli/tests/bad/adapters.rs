@@ -58,6 +58,13 @@ pub fn cases() -> Vec<Case> {
             "method.0.lora",
             &["method.retrain.lora={rank=2,targets=[\"fc\"]}"],
         ),
+        set(
+            "adapters on what is trained in full",
+            2,
+            "E_CONFIG",
+            "modules_to_save",
+            &["method.finetune.lora={rank=2,targets=[\"fc\"],modules_to_save=[\"fc\"]}"],
+        ),
         case("adapters without a base", 2, "E_CONFIG", "--base", |tool: &Tool| folder(tool, "{}", None)),
         case("a base for a whole network", 2, "E_CONFIG", "--base", |tool: &Tool| {
             let file = tool.file("model.pth", b"");

@@ -5,6 +5,11 @@ use crate::common::{TINY, Tool};
 
 const RECORDS: u64 = 10_000;
 const RECORD: u64 = 3_073;
+/// A picture of one grey pixel, as PNG.
+const PIXEL: &[u8] =
+    b"\x89\x50\x4e\x47\x0d\x0a\x1a\x0a\x00\x00\x00\x0d\x49\x48\x44\x52\x00\x00\x00\x01\x00\x00\x00\x01\x08\
+    \x02\x00\x00\x00\x90\x77\x53\xde\x00\x00\x00\x0c\x49\x44\x41\x54\x78\x9c\x63\x68\x68\x68\x00\x00\x03\
+    \x04\x01\x81\x4b\xd3\xd2\x10\x00\x00\x00\x00\x49\x45\x4e\x44\xae\x42\x60\x82";
 
 /// `unlearn run` of the tiny recipe on the folder `data`, as `kind`.
 fn on(tool: &Tool, kind: &str) -> Vec<String> {
@@ -123,6 +128,21 @@ pub fn cases() -> Vec<Case> {
             on(tool, "packed")
         }),
         set("more pictures than can be", 2, "E_CONFIG", "synthetic", &["data.train_per_class=1000000000"]),
+        case(
+            "more pictures than a number can count",
+            2,
+            "E_CONFIG",
+            "at least 9000000000000000000",
+            |tool: &Tool| {
+                for half in ["train", "test"] {
+                    tool.file(&format!("data/{half}/cat/0.png"), PIXEL);
+                    tool.file(&format!("data/{half}/dog/0.png"), PIXEL);
+                }
+                let mut line = on(tool, "folder");
+                line.extend(strings(&["--set", "data.train_per_class=9000000000000000000"]));
+                line
+            },
+        ),
         set("model of three classes for ten", 2, "E_CONFIG", "model.classes", &["model.classes=3"]),
         set("class 10 of 10", 2, "E_CONFIG", "class", &["forget.spec=class:10"]),
         set("forget nothing", 3, "E_FORGET_EMPTY", "random:0", &["forget.spec=random:0%"]),
@@ -153,6 +173,26 @@ pub fn cases() -> Vec<Case> {
         }),
     ];
     if cfg!(unix) {
+        cases.push(case("packed file that is a pipe", 3, "E_DATA_FORMAT", "pipe", |tool: &Tool| {
+            tool.pipe("data");
+            on(tool, "packed")
+        }));
+        cases.push(case(
+            "data file that is a pipe",
+            3,
+            "E_DATA_FORMAT",
+            "data_batch_2.bin",
+            |tool: &Tool| {
+                batch(tool, "data_batch_1.bin", RECORDS * RECORD, &[]);
+                tool.pipe("data/data_batch_2.bin");
+                on(tool, "cifar10")
+            },
+        ));
+        cases.push(case("pickle that is a pipe", 3, "E_DATA_FORMAT", "data_batch_2", |tool: &Tool| {
+            tool.file("data/data_batch_1", "");
+            tool.pipe("data/data_batch_2");
+            on(tool, "cifar10")
+        }));
         cases.push(case("index list that is a pipe", 3, "E_DATA_FORMAT", "pipe", |tool: &Tool| {
             run(tool, TINY, &[&format!("forget.spec=indices:{}", tool.pipe("list.txt"))])
         }));

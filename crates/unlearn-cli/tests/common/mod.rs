@@ -4,7 +4,9 @@
 #![allow(dead_code, unreachable_pub)]
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::sync::mpsc::RecvTimeoutError;
+use std::time::Duration;
 
 /// A whole recipe that runs in about a second: dense and pruned, Retrain and FT.
 pub const TINY: &str = r#"
@@ -157,8 +159,23 @@ impl Tool {
         command
     }
 
+    /// Runs to the end, or to the deadline: what waits for ever must not stop the tests for ever.
     pub fn run(&self, arguments: &[&str]) -> Done {
-        self.command(arguments).output().unwrap().into()
+        const DEADLINE: Duration = Duration::from_mins(2);
+        let mut command = self.command(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let child = command.spawn().unwrap();
+        let number = child.id().to_string();
+        let (ended, watched) = std::sync::mpsc::channel::<()>();
+        let watch = std::thread::spawn(move || {
+            if watched.recv_timeout(DEADLINE) == Err(RecvTimeoutError::Timeout) {
+                let _ = Command::new("kill").args(["-9", &number]).status();
+            }
+        });
+        let output = child.wait_with_output().unwrap();
+        drop(ended);
+        watch.join().unwrap();
+        output.into()
     }
 
     /// Runs what must succeed; gives its output.

@@ -13,7 +13,7 @@ fn data() -> Dataset {
 
 /// The same data through Burn's own loader.
 fn burns(data: &Dataset, shuffle: Option<u64>, workers: usize) -> Arc<dyn DataLoader<Batch>> {
-    let builder = DataLoaderBuilder::new(ImageBatcher::new(data.shape()))
+    let builder = DataLoaderBuilder::new(ImageBatcher::of(data))
         .batch_size(16)
         .num_workers(workers)
         .set_device(Device::flex());
@@ -53,4 +53,17 @@ fn burns_workers_and_shuffling_lose_no_sample() {
     assert_ne!(seen, (0..60).collect::<Vec<_>>());
     seen.sort_unstable();
     assert_eq!(seen, (0..60).collect::<Vec<_>>());
+}
+
+#[test]
+fn both_loaders_show_pictures_in_the_size_that_is_asked_for() {
+    let data = data().shown_at(12, 10).unwrap();
+    let indices: Vec<usize> = (0..data.len()).collect();
+    let ours: Vec<_> = Loader::new(&data, &indices, 16).unwrap().epoch(0).collect();
+    let theirs: Vec<_> = burns(&data, None, 0).iter().map(Result::unwrap).collect();
+    assert_eq!(ours.len(), theirs.len());
+    for (host, theirs) in ours.into_iter().zip(theirs) {
+        assert_eq!(theirs.images.dims(), [host.len(), 3, 12, 10]);
+        assert_eq!(host.to_device(&Device::flex()).images.to_data(), theirs.images.to_data());
+    }
 }

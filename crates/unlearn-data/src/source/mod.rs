@@ -124,6 +124,22 @@ pub fn detect(dir: &Path) -> Result<&'static Reader, DataError> {
     }
 }
 
+/// Opens a regular file: a pipe would be waited for, a device never ends.
+fn open_file(path: &Path) -> Result<std::fs::File, DataError> {
+    let unreadable = |source| DataError::io(path, "read", source);
+    let about = std::fs::metadata(path).map_err(unreadable)?;
+    if about.is_file() {
+        return std::fs::File::open(path).map_err(unreadable);
+    }
+    let got = if about.is_dir() { "a folder" } else { "a pipe or device" };
+    Err(DataError::format(
+        path,
+        got,
+        "a regular file",
+        "Name the file itself, or copy what the pipe gives into one",
+    ))
+}
+
 /// `len` zero bytes, or a typed error where the system would rather end the process.
 fn allocate(what: &str, len: Option<usize>) -> Result<Vec<u8>, DataError> {
     let too_large = |bytes| DataError::TooLarge { what: what.into(), bytes };

@@ -23,7 +23,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{Reader, TrainTest, allocate};
+use super::{Reader, TrainTest, allocate, open_file};
 use crate::DataError;
 use crate::dataset::{Dataset, ImageShape, Normalization, hex};
 
@@ -149,7 +149,7 @@ pub fn write(path: &Path, data: &TrainTest) -> Result<(), DataError> {
 /// a byte has changed, [`DataError::Io`].
 pub fn read(path: &Path) -> Result<TrainTest, DataError> {
     let unreadable = |source| DataError::io(path, "read", source);
-    let file = File::open(path).map_err(unreadable)?;
+    let file = open_file(path)?;
     let len = file.metadata().map_err(unreadable)?.len();
     if len < PREFIX {
         return Err(not_packed(path, format!("{len} bytes")));

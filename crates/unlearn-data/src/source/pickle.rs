@@ -7,11 +7,11 @@
 //! strings are ranges of the file, containers are neither shared nor deeper than
 //! [`MAX_DEPTH`], so memory stays within a small multiple of the file's length.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::ops::Range;
 use std::path::Path;
 
+use super::open_file;
 use super::records::{Collected, PIXELS};
 use crate::DataError;
 
@@ -72,7 +72,7 @@ fn expected(label_key: &str, records: usize) -> String {
 fn read_capped(file: &Path, records: usize) -> Result<Vec<u8>, DataError> {
     let cap = (records * (PIXELS + 256) + 4_096) as u64;
     let unreadable = |source| DataError::io(file, "read", source);
-    let handle = File::open(file).map_err(unreadable)?;
+    let handle = open_file(file)?;
     let got = handle.metadata().map_err(unreadable)?.len();
     let mut bytes = Vec::new();
     handle.take(cap + 1).read_to_end(&mut bytes).map_err(unreadable)?;

@@ -1,6 +1,5 @@
 //! One picture file to 8-bit RGB, or a typed error; nothing in between.
 
-use std::fs::File;
 use std::io::{Cursor, Read as _};
 use std::path::Path;
 
@@ -8,6 +7,7 @@ use image::codecs::{jpeg::JpegDecoder, png::PngDecoder};
 use image::error::ImageError;
 use image::{ColorType, ExtendedColorType, ImageDecoder, Limits};
 
+use super::open_file;
 use crate::DataError;
 use crate::error::ImageFault;
 
@@ -87,7 +87,7 @@ pub(super) fn read(path: &Path) -> Result<Picture, DataError> {
 
 fn read_capped(path: &Path) -> Result<Vec<u8>, DataError> {
     let unreadable = |source| DataError::io(path, "read", source);
-    let file = File::open(path).map_err(unreadable)?;
+    let file = open_file(path)?;
     let mut bytes = Vec::new();
     file.take(MAX_BYTES + 1).read_to_end(&mut bytes).map_err(unreadable)?;
     if bytes.len() as u64 > MAX_BYTES {

@@ -1,11 +1,10 @@
 //! Fixed-length records of one picture each, as the CIFAR files have them: label bytes, then
 //! 1,024 red, 1,024 green, 1,024 blue.
 
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
-use super::allocate;
+use super::{allocate, open_file};
 use crate::DataError;
 use crate::dataset::{Dataset, ImageShape, Normalization};
 
@@ -83,7 +82,7 @@ impl Collected {
 
 fn read_exactly(file: &Path, layout: Layout) -> Result<Vec<u8>, DataError> {
     let unreadable = |source| DataError::io(file, "read", source);
-    let mut handle = File::open(file).map_err(unreadable)?;
+    let mut handle = open_file(file)?;
     let got = handle.metadata().map_err(unreadable)?.len();
     let (record, expected) = (layout.record_len(), layout.records * layout.record_len());
     let wrong = |got: u64| DataError::Length {

@@ -7,7 +7,7 @@ use crate::metric::Metric;
 
 /// The columns, in order. New ones are only ever added at the end. Accuracies, shares and gaps are
 /// in per cent or percentage points; a number that is absent is an empty field.
-pub const COLUMNS: [&str; 28] = [
+pub const COLUMNS: [&str; 29] = [
     "network",
     "sparsity",
     "method",
@@ -36,6 +36,7 @@ pub const COLUMNS: [&str; 28] = [
     "seeds",
     "reference",
     "state",
+    "network_name",
 ];
 
 impl Report {
@@ -95,6 +96,7 @@ fn fields(row: &Row) -> [String; COLUMNS.len()] {
             State::Done => "done".to_owned(),
             State::Diverged => "diverged".to_owned(),
         },
+        row.network_name.clone().unwrap_or_default(),
     ]
 }
 

@@ -12,7 +12,10 @@ impl Report {
     /// for each number that is absent.
     pub fn to_markdown(&self) -> String {
         let mut reasons: Vec<&str> = Vec::new();
-        let rows: Vec<[String; 8]> = self.rows.iter().map(|row| cells(row, &mut reasons)).collect();
+        let mut rows: Vec<[String; 8]> = self.rows.iter().map(|row| cells(row, &mut reasons)).collect();
+        for (cells, name) in rows.iter_mut().zip(self.shown_names()) {
+            cells[0].extend(name.map(|name| format!(" ({})", name.replace('|', "\\|"))));
+        }
         let header = HEADER.map(str::to_owned);
         let widths: [usize; 8] = std::array::from_fn(|column| {
             std::iter::once(&header)
@@ -53,6 +56,23 @@ impl Report {
         }
         text
     }
+
+    /// The network's name for each row that another network's row would look like: two may be of one sparsity, by
+    /// another score, schedule or rewind.
+    fn shown_names(&self) -> Vec<Option<&str>> {
+        let alike =
+            |row: &Row, other: &Row| label(row) == label(other) && row.network_name != other.network_name;
+        let ambiguous = |row: &Row| self.rows.iter().any(|other| alike(row, other));
+        self.rows.iter().map(|row| row.network_name.as_deref().filter(|_| ambiguous(row))).collect()
+    }
+}
+
+/// What the table calls the network of a row.
+fn label(row: &Row) -> String {
+    match row.network {
+        Network::Dense => "dense".to_owned(),
+        Network::Sparse => format!("sparse {:.1} %", 100.0 * row.sparsity),
+    }
 }
 
 fn cells<'a>(row: &'a Row, reasons: &mut Vec<&'a str>) -> [String; 8] {
@@ -69,10 +89,7 @@ fn cells<'a>(row: &'a Row, reasons: &mut Vec<&'a str>) -> [String; 8] {
     };
     let evaluation = &row.evaluation;
     [
-        match row.network {
-            Network::Dense => "dense".to_owned(),
-            Network::Sparse => format!("sparse {:.1} %", 100.0 * row.sparsity),
-        },
+        label(row),
         match row.state {
             State::Done => row.method.replace('|', "\\|"),
             State::Diverged => format!("{} (diverged)", row.method.replace('|', "\\|")),

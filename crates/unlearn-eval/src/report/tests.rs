@@ -200,3 +200,20 @@ fn three_files_are_written_whole() {
     assert_eq!(error.code(), "E_IO");
     assert!(error.to_string().contains("results.json"), "{error}");
 }
+
+#[test]
+fn networks_that_look_alike_are_shown_with_their_names() {
+    let mut report = Report::new(BTreeMap::new());
+    let named = |sparsity, name| row(sparsity, "original", evaluation(0.4, 0.9, 0.2)).with_network_name(name);
+    for (sparsity, name) in [(0.0, "dense"), (0.5, "one-shot"), (0.5, "rounds"), (0.9, "alone")] {
+        report.push(named(sparsity, name)).unwrap();
+    }
+    let table = report.to_markdown();
+    for cell in ["| sparse 50.0 % (one-shot) ", "| sparse 50.0 % (rounds) ", "| dense ", "| sparse 90.0 % "] {
+        assert!(table.contains(cell), "no {cell:?} in {table}");
+    }
+    assert!(!table.contains("(alone)") && !table.contains("(dense)"), "{table}");
+    let csv = report.to_csv().unwrap();
+    let names: Vec<&str> = csv.lines().map(|line| line.rsplit(',').next().unwrap()).collect();
+    assert_eq!(names, ["network_name", "dense", "one-shot", "rounds", "alone"]);
+}

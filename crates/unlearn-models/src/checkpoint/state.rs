@@ -195,6 +195,11 @@ impl StateDict {
         self.tensors.get(name)
     }
 
+    /// The tensor under `name`, to be changed in place.
+    pub(crate) fn get_mut(&mut self, name: &str) -> Option<&mut HostTensor> {
+        self.tensors.get_mut(name)
+    }
+
     /// The tensors in order of names.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &HostTensor)> {
         self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))

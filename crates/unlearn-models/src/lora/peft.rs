@@ -243,7 +243,11 @@ fn read_config(path: &Path) -> Result<LoraConfig, LoraError> {
     targets.sort();
     let modules_to_save =
         list("modules_to_save").ok_or_else(|| wrong("modules_to_save", "a list of names"))?;
-    let rs_lora = fields.get("use_rslora").and_then(Value::as_bool).unwrap_or_default();
+    let rs_lora = match fields.get("use_rslora") {
+        None | Some(Value::Null) => false,
+        Some(Value::Bool(rs_lora)) => *rs_lora,
+        Some(_) => return Err(wrong("use_rslora", "true or false")),
+    };
     Ok(LoraConfig { rank, alpha, dropout, rs_lora, targets, modules_to_save, norms: Norms::Frozen })
 }
 
@@ -268,9 +272,21 @@ fn unsupported(fields: &Map<String, Value>) -> Option<(&'static str, &'static st
         "target_parameters",
         "trainable_token_indices",
         "use_qalora",
+        "loftq_config",
+        "eva_config",
+        "corda_config",
     ];
     let set = fields_of_other_kinds.into_iter().find(|key| fields.get(*key).is_some_and(|v| !empty(v)));
     let bias =
         fields.get("bias").is_some_and(|bias| !matches!(bias.as_str(), Some("none")) && !bias.is_null());
-    set.map(|key| (key, nothing)).or(bias.then_some(("bias", "\"none\"")))
+    // Other beginnings (PiSSA, OLoRA, LoftQ, …) change the base's weights too, which no file of the folder holds.
+    let plain = |value: &Value| match value {
+        Value::Null | Value::Bool(_) => true,
+        Value::String(name) => name == "gaussian",
+        _ => false,
+    };
+    let start = fields.get("init_lora_weights").is_some_and(|start| !plain(start));
+    let start =
+        start.then_some(("init_lora_weights", "true, false or \"gaussian\", which leave the base as it is"));
+    set.map(|key| (key, nothing)).or(bias.then_some(("bias", "\"none\""))).or(start)
 }

@@ -111,8 +111,19 @@ impl Chosen {
                 return Err(no_match("targets", pattern, &names));
             }
         }
-        let wanted = |layer: &Target| config.targets.iter().any(|pattern| matches(&layer.module, pattern));
         let in_full = |layer: &Target| chosen.full_paths.contains(&layer.weight.path);
+        for pattern in &config.targets {
+            let mut meant = layers.iter().filter(|layer| matches(&layer.module, pattern)).peekable();
+            if unmatched == Unmatched::Refuse && meant.peek().is_some() && meant.all(in_full) {
+                return Err(LoraError::Config {
+                    field: "targets",
+                    got: format!("`{pattern}`, all of whose layers are trained in full"),
+                    expected: "layers that modules_to_save does not name",
+                    mend: "leave it out of one of the two",
+                });
+            }
+        }
+        let wanted = |layer: &Target| config.targets.iter().any(|pattern| matches(&layer.module, pattern));
         chosen.targets = layers.into_iter().filter(|layer| wanted(layer) && !in_full(layer)).collect();
         Ok(chosen)
     }

@@ -210,6 +210,12 @@ fn constants(folder: &Path, channels: usize) -> Result<(Vec<f32>, Vec<f32>), Che
         return Ok((each(0.5), each(0.5)));
     }
     let keys = Keys { object: json::read(&path)?, path };
+    let scaled = "have pixels scaled to [0, 1] first, as ViTImageProcessor does unless told otherwise";
+    keys.only("do_rescale", &true.into(), &true.into(), scaled)?;
+    let factor = keys.number("rescale_factor", 1.0 / 255.0)?;
+    if (factor * 255.0 - 1.0).abs() > 1e-6 {
+        return Err(keys.fail("rescale_factor", &factor.into(), "1/255", scaled));
+    }
     if keys.object.get("do_normalize") == Some(&Value::Bool(false)) {
         return Ok((each(0.0), each(1.0)));
     }

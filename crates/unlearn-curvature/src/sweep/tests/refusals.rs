@@ -42,6 +42,26 @@ fn grouped_convolutions() {
 }
 
 #[test]
+fn sums_that_spread_a_followed_summand() {
+    let net = small(1);
+    let targets = Targets::of(&net).unwrap();
+    let run = |other: [usize; 4]| {
+        Record::new(targets.ids()).forward(tensor::<4>([2, 2, 3, 3], 0.0), |images, tape| {
+            let x = tape.conv2d(&net.conv, images);
+            let other = tape.constant(tensor::<4>(other, 1.0));
+            let x = tape.add(x, other);
+            let x = tape.global_avg_pool(x);
+            tape.linear(&net.head, x)
+        })
+    };
+    // The convolution gives 1 × 1: its cotangent would have the shape of the sum.
+    unsupported(run([2, 4, 5, 5]), "spreads a summand to [2, 4, 5, 5]");
+    assert!(run([2, 4, 1, 1]).is_ok());
+    // What is not followed may be spread: nothing is carried back to it.
+    assert!(run([1, 4, 1, 1]).is_ok());
+}
+
+#[test]
 fn autodiff_tensors() {
     let net = residual(3);
     let targets = Targets::of(&net).unwrap();

@@ -126,6 +126,20 @@ impl Tape for Record {
         if let Some(apart) = op.apart() {
             return apart.run(inputs, self);
         }
+        let mut spread = None;
+        // A cotangent of the sum's shape would go to both summands as it is.
+        if let (Op::Add, [Some(a), Some(b), _]) = (&op, inputs.each()) {
+            let shapes = [a, b].map(|summand| (summand.node, summand.value.dims()));
+            let sum: Vec<usize> = shapes[0].1.iter().zip(&shapes[1].1).map(|(a, b)| *a.max(b)).collect();
+            spread = shapes.iter().any(|(node, shape)| node.is_some() && *shape != sum).then_some(sum);
+        }
+        if let Some(sum) = spread {
+            self.refuse(
+                format!("a sum that spreads a summand to {sum:?}"),
+                "bring both summands to one shape first",
+            );
+            return ErasedVar::untracked(op.compute(inputs.into_values()));
+        }
         let nodes = inputs.each().map(|input| input.and_then(|input| input.node));
         let tracked = inputs.each().into_iter().flatten().any(|input| input.value.is_autodiff());
         if tracked {

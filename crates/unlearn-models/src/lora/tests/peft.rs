@@ -168,6 +168,10 @@ fn folders_that_are_not_whole() {
         ("bias", json!("all")),
         ("rank_pattern", json!({"fc": 2})),
         ("layers_to_transform", json!([0])),
+        ("init_lora_weights", json!("pissa")),
+        ("init_lora_weights", json!("olora")),
+        ("corda_config", json!({"a": 1})),
+        ("use_rslora", json!("true")),
     ] {
         fs::write(folder.path().join(CONFIG_FILE), &whole).unwrap();
         edit(folder.path(), |config| config[key] = value.clone());

@@ -47,7 +47,7 @@ impl Keys {
         Ok(config)
     }
 
-    fn fail(&self, key: &str, got: &Value, expected: &str, mend: &'static str) -> CheckpointError {
+    pub(super) fn fail(&self, key: &str, got: &Value, expected: &str, mend: &'static str) -> CheckpointError {
         CheckpointError::ForeignConfig {
             path: self.path.clone(),
             key: key.to_owned(),
@@ -58,7 +58,7 @@ impl Keys {
     }
 
     /// An error unless `key` (`default` where it is absent) is `needed`.
-    fn only(
+    pub(super) fn only(
         &self,
         key: &str,
         needed: &Value,
@@ -81,7 +81,7 @@ impl Keys {
         }
     }
 
-    fn number(&self, key: &str, default: f64) -> Result<f64, CheckpointError> {
+    pub(super) fn number(&self, key: &str, default: f64) -> Result<f64, CheckpointError> {
         match self.object.get(key) {
             None => Ok(default),
             Some(got) => got.as_f64().ok_or_else(|| self.fail(key, got, "a number", "correct it")),
@@ -113,6 +113,8 @@ impl Keys {
     pub(super) fn constants(&self, key: &str, channels: usize) -> Result<Vec<f32>, CheckpointError> {
         let got = self.object.get(key).unwrap_or(&Value::Null);
         let values = match got {
+            // The processor's own default, IMAGENET_STANDARD_MEAN and _STD.
+            Value::Null => Some(vec![0.5; channels]),
             Value::Array(values) => values.iter().map(|v| v.as_f64().map(|v| v as f32)).collect(),
             _ => None,
         };

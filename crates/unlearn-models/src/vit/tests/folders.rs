@@ -80,6 +80,21 @@ fn without_constants_a_half_is_taken_and_without_normalisation_nothing() {
     fs::write(&preprocessor, r#"{"image_mean": [0.1, 0.2], "image_std": [1, 1, 1]}"#).unwrap();
     let short = HuggingFaceVit::read(place.path());
     assert!(matches!(short, Err(CheckpointError::ForeignConfig { ref key, .. }) if key == "image_mean"));
+    for (text, named) in [
+        (r#"{"do_rescale": false}"#, "do_rescale"),
+        (r#"{"do_normalize": false, "do_rescale": false}"#, "do_rescale"),
+        (r#"{"rescale_factor": 1.0}"#, "rescale_factor"),
+    ] {
+        fs::write(&preprocessor, text).unwrap();
+        let refused = HuggingFaceVit::read(place.path());
+        assert!(
+            matches!(refused, Err(CheckpointError::ForeignConfig { ref key, .. }) if key == named),
+            "{text}"
+        );
+    }
+    // What the processor of transformers takes where nothing is said.
+    fs::write(&preprocessor, r#"{"do_normalize": true, "rescale_factor": 0.00392156862745098}"#).unwrap();
+    assert_eq!(HuggingFaceVit::read(place.path()).unwrap().mean, [0.5; 3]);
     fs::remove_file(&preprocessor).unwrap();
     let read = HuggingFaceVit::read(place.path()).unwrap();
     assert_eq!((read.mean, read.std), (vec![0.5; 3], vec![0.5; 3]));
