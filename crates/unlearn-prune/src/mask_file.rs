@@ -50,7 +50,7 @@ impl MaskSet {
     /// Reads what [`save`](Self::save) wrote.
     ///
     /// # Errors
-    /// [`PruneError::Io`] when the file cannot be read; [`PruneError::MaskFile`] for anything in
+    /// [`PruneError::Io`] when the file cannot be read; [`PruneError::MaskFile`] for what is no regular file, and anything in
     /// it that is not exactly as `save` writes it: another type, length, count or name, a bit past
     /// the end.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, PruneError> {

@@ -188,11 +188,6 @@ pub fn cases() -> Vec<Case> {
                 on(tool, "cifar10")
             },
         ));
-        cases.push(case("pickle that is a pipe", 3, "E_DATA_FORMAT", "data_batch_2", |tool: &Tool| {
-            tool.file("data/data_batch_1", "");
-            tool.pipe("data/data_batch_2");
-            on(tool, "cifar10")
-        }));
         cases.push(case("index list that is a pipe", 3, "E_DATA_FORMAT", "pipe", |tool: &Tool| {
             run(tool, TINY, &[&format!("forget.spec=indices:{}", tool.pipe("list.txt"))])
         }));

@@ -104,7 +104,7 @@ fn csv_columns_are_stable_and_absent_numbers_are_empty() {
         "network,sparsity,method,ua,ra,ta,ta_full,val,mia,seconds,gap,gap_ua,gap_ra,gap_ta,gap_mia,\
          mia_correctness,mia_entropy,mia_modified_entropy,mia_probabilities,privacy_correctness,\
          privacy_confidence,privacy_entropy,privacy_modified_entropy,privacy_probabilities,\
-         auc_forget_test,seeds,reference,state"
+         auc_forget_test,seeds,reference,state,network_name"
     );
     let records: Vec<BTreeMap<String, String>> = reader.deserialize().map(Result::unwrap).collect();
     let report = report();
@@ -153,7 +153,7 @@ fn a_row_that_diverged_says_so_in_every_form_and_has_no_number() {
     assert_eq!(json["rows"][4]["gap"]["average"]["absent"], reason);
     let csv = report.to_csv().unwrap();
     let last = csv.lines().last().unwrap();
-    assert!(last.starts_with("dense,0,gradient-ascent,,,") && last.ends_with(",diverged"), "{last}");
+    assert!(last.starts_with("dense,0,gradient-ascent,,,") && last.ends_with(",diverged,"), "{last}");
     let table = report.to_markdown();
     assert!(table.contains("| gradient-ascent (diverged) |") && table.contains(reason), "{table}");
     // Without its Retrain a row has no gap; the reason is not that there is none.

@@ -132,7 +132,7 @@ fn a_missing_file_or_folder_is_named() {
         assert_eq!(error.code(), "E_IO");
         assert!(error.to_string().contains("mask.safetensors"), "{error}");
     }
-    assert_eq!(MaskSet::load(folder.path()).unwrap_err().code(), "E_IO");
+    assert_eq!(MaskSet::load(folder.path()).unwrap_err().code(), "E_MASK_FILE");
 }
 
 #[test]
