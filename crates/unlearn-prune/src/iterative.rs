@@ -61,9 +61,9 @@ impl IterativeConfig {
     /// Checks every field.
     ///
     /// # Errors
-    /// [`PruneError::Config`] for zero rounds or more than [`MOST_ROUNDS`], for a rewind to an epoch that the dense run does not
-    /// reach or that leaves nothing to train; [`PruneError::Rate`]; what [`FitConfig::validate`]
-    /// says.
+    /// [`PruneError::Config`] for zero rounds or more than [`MOST_ROUNDS`], and for a rewind to an epoch
+    /// that the dense run does not reach or that leaves nothing to train; [`PruneError::Rate`]; what
+    /// [`FitConfig::validate`] says.
     pub fn validate(&self) -> Result<(), PruneError> {
         if self.rounds == 0 || self.rounds > MOST_ROUNDS {
             return Err(PruneError::Config {

@@ -50,9 +50,9 @@ impl MaskSet {
     /// Reads what [`save`](Self::save) wrote.
     ///
     /// # Errors
-    /// [`PruneError::Io`] when the file cannot be read; [`PruneError::MaskFile`] for what is no regular file, and anything in
-    /// it that is not exactly as `save` writes it: another type, length, count or name, a bit past
-    /// the end.
+    /// [`PruneError::Io`] when the file cannot be read; [`PruneError::MaskFile`] for what is no regular
+    /// file, and for anything in it that is not exactly as `save` writes it: another type, length, count
+    /// or name, a bit past the end.
     pub fn load(path: impl AsRef<Path>) -> Result<Self, PruneError> {
         let path = path.as_ref();
         let io = |e: std::io::Error| PruneError::Io { path: path.to_owned(), reason: e.to_string() };

@@ -127,8 +127,8 @@ impl fmt::Display for Failure {
 impl std::error::Error for Failure {}
 
 /// Files may hold anything: control characters are escaped so that they cannot move the cursor,
-/// and nothing is longer than a few screens: every name of a checkpoint that does not fit a network of
-/// usual size is still listed.
+/// and the length has a bound, which still lets every name be listed of a checkpoint that does not fit a
+/// network of usual size.
 fn clean(text: &str) -> String {
     const LONGEST: usize = 64 << 10;
     let mut out = String::with_capacity(text.len());

@@ -57,10 +57,6 @@ impl Algorithm {
     }
 }
 
-/// How many operations of the kernel, which writes nothing to memory, are worth one of the pair moment. Their number
-/// grows with the columns, and that of the pair moment does not.
-const CHEAPER: usize = 4;
-
 /// Sums squared gradients over all units and columns of all sweeps.
 #[derive(Debug)]
 pub struct SumSquares {
@@ -87,10 +83,8 @@ impl SumSquares {
 
     fn choose(&mut self, frame: &Frame, tap: &MatrixTap) -> Algorithm {
         let fused = tap.has_fused_squares();
-        let many = frame.columns > CHEAPER * (tap.positions() + 1) / 2;
         let best = match Algorithm::choose(tap.positions(), frame.units, frame.columns) {
-            Algorithm::BatchedProduct if fused => Algorithm::Fused,
-            Algorithm::PairMoment if fused && !many => Algorithm::Fused,
+            Algorithm::BatchedProduct | Algorithm::PairMoment if fused => Algorithm::Fused,
             best => best,
         };
         let algorithm = match self.forced {
