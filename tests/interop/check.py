@@ -1,4 +1,5 @@
-"""Opens in PyTorch, torchvision, transformers and peft what the examples `interop` and `interop_vit` wrote.
+"""Opens in PyTorch, torchvision, transformers, peft and timm what the examples `interop` and `interop_vit` wrote, or
+`unlearn export` in the same layout (`.ci/interop` makes both).
 
     cargo run --release --example interop -- FOLDER
     cargo run --release --example interop_vit -- OTHER
@@ -92,6 +93,10 @@ def residual(folder, with_peft):
     constants = state["normalize.mean"], state["normalize.std"]
     with torch.no_grad():
         close("torchvision", Normalized(resnet(pth), *constants)(io["x"]), io["logits"])
+    if (merged := folder / "merged.pth").exists():
+        with torch.no_grad():
+            merged = Normalized(resnet(torch.load(merged, weights_only=True)), *constants)
+            close("torchvision, adapters merged here", merged(io["x"]), io["logits_lora"])
     if with_peft:
         adapters(folder, lambda: resnet(state), constants, io)
 
@@ -105,6 +110,27 @@ def vit(folder):
     return net.eval()
 
 
+def timm_vit(file, like):
+    """timm's network of the shape that a configuration of transformers says."""
+    import functools
+
+    import timm
+
+    norm = functools.partial(torch.nn.LayerNorm, eps=like.layer_norm_eps)
+    shape = {
+        "img_size": like.image_size,
+        "patch_size": like.patch_size,
+        "embed_dim": like.hidden_size,
+        "depth": like.num_hidden_layers,
+        "num_heads": like.num_attention_heads,
+        "mlp_ratio": like.intermediate_size / like.hidden_size,
+    }
+    net = timm.models.vision_transformer.VisionTransformer(num_classes=like.num_labels, norm_layer=norm, **shape)
+    state = safetensors.torch.load_file(file)
+    net.load_state_dict({name: value for name, value in state.items() if not name.startswith("normalize.")})
+    return net.eval()
+
+
 def transformer(folder, with_peft):
     import transformers
 
@@ -115,6 +141,9 @@ def transformer(folder, with_peft):
         close("transformers", Normalized(vit(folder / "folder"), *constants)(io["x"]), io["logits"])
         merged = Normalized(vit(folder / "merged"), *constants)
         close("transformers, adapters merged here", merged(io["x"]), io["logits_lora"])
+        if (file := folder / "timm.safetensors").exists():
+            timm = timm_vit(file, vit(folder / "folder").config)
+            close("timm", Normalized(timm, *constants)(io["x"]), io["logits"])
     with tempfile.TemporaryDirectory() as place:
         vit(folder / "folder").save_pretrained(place)
         same("transformers", folder / "folder" / MODEL, pathlib.Path(place) / MODEL)

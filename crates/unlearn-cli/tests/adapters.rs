@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::Device;
-use common::{TINY, Tool};
+use common::{TINY, TINY_VIT, Tool};
 use serde_json::Value;
 use unlearn::models::{LoraConfig, ResNetConfig, StateDict, Stem, add_adapters, checkpoint};
 use unlearn::prune::MaskSet;
@@ -42,7 +42,7 @@ fn a_recipe_with_adapters_reports_what_they_cost() {
     }
 }
 
-fn state(path: &Path) -> StateDict {
+fn state(path: impl AsRef<Path>) -> StateDict {
     checkpoint::read(path).unwrap().state
 }
 
@@ -53,16 +53,16 @@ fn networks_go_out_and_come_back_to_the_bit() {
     tool.succeeds(&["train", &recipe, "--out", &tool.path("dense")]);
     tool.succeeds(&["prune", &recipe, "--model", &tool.path("dense"), "--out", &tool.path("sparse")]);
     let original = tool.root().join("sparse/model");
-    let there = state(&original.join("model.safetensors"));
+    let there = state(original.join("model.safetensors"));
 
     for file in ["out.pth", "out.safetensors"] {
         tool.succeeds(&["export", &tool.path("sparse"), "--out", &tool.path(file)]);
-        assert_eq!(state(&tool.root().join(file)), there, "{file}");
+        assert_eq!(state(tool.root().join(file)), there, "{file}");
         if file.ends_with("safetensors") {
             // Without its mask it is a dense network with zeros in it.
             let (plain, out) = (tool.path(file), tool.path("plain"));
             tool.succeeds(&["import", &plain, "--out", &out]);
-            assert_eq!(state(&tool.root().join("plain/model.safetensors")), there);
+            assert_eq!(state(tool.root().join("plain/model.safetensors")), there);
             assert!(!tool.root().join("plain/mask.safetensors").exists());
         }
         let masked = format!("masked-{file}");
@@ -83,7 +83,7 @@ fn networks_go_out_and_come_back_to_the_bit() {
             assert!(said.stderr.contains("E_CKPT_MISMATCH"), "{}", said.stderr);
             continue;
         }
-        assert_eq!(state(&tool.root().join(&back).join("model.safetensors")), there);
+        assert_eq!(state(tool.root().join(&back).join("model.safetensors")), there);
         let mask = |folder: &Path| MaskSet::load(folder.join("mask.safetensors")).unwrap();
         assert_eq!(mask(&tool.root().join(&back)), mask(&original));
         // And it is a model like any other.
@@ -98,7 +98,7 @@ fn adapters_of_peft_are_merged_and_keep_the_network_sparse() {
     let recipe = tool.file("recipe.toml", TINY);
     tool.succeeds(&["train", &recipe, "--out", &tool.path("dense")]);
     tool.succeeds(&["prune", &recipe, "--model", &tool.path("dense"), "--out", &tool.path("sparse")]);
-    let base = state(&tool.root().join("sparse/model/model.safetensors"));
+    let base = state(tool.root().join("sparse/model/model.safetensors"));
     let config = ResNetConfig { width: 4, blocks: [1, 1, 1, 1], classes: 10, stem: Stem::Cifar };
     let mut rng = unlearn::data::Seed(1).rng(unlearn::data::Stream::Adapters, 0, 0);
     let network = config.init(&[0.5; 3], &[0.25; 3], &Device::flex(), &mut rng).unwrap();
@@ -115,13 +115,13 @@ fn adapters_of_peft_are_merged_and_keep_the_network_sparse() {
         }
         changed.insert(name, tensor).unwrap();
     }
-    changed.write_safetensors(&weights).unwrap();
+    changed.write_safetensors(weights).unwrap();
 
     let line =
         ["import", &tool.path("adapter"), "--base", &tool.path("sparse"), "--out", &tool.path("merged")];
     let said = tool.succeeds(&line);
     assert!(said.contains("sparsity 50.0 %"), "{said}");
-    let merged = state(&tool.root().join("merged/model.safetensors"));
+    let merged = state(tool.root().join("merged/model.safetensors"));
     let mask = MaskSet::load(tool.root().join("merged/mask.safetensors")).unwrap();
     let mut moved = 0;
     for (name, before) in base.iter() {
@@ -156,4 +156,105 @@ fn a_stage_that_was_changed_does_not_go_out() {
     fs::remove_file(folder.join("COMMIT.json")).unwrap();
     tool.fails(&line, 4, &["E_MASK_FILE"]);
     assert!(!tool.root().join("out.pth").exists());
+}
+
+/// The adapters beside a method's model give that model when they are merged into the original, and are what peft reads.
+#[track_caller]
+fn adapters_stand_beside(text: &str, targets: &str, networks: &[(&str, &str)]) {
+    let tool = Tool::new();
+    let lora = format!("name = \"finetune\"\nepochs = 2\nlora = {{ rank = 2, alpha = 8, {targets} }}");
+    let recipe = tool.file("tiny.toml", text.replacen("name = \"finetune\"\nepochs = 1", &lora, 1));
+    tool.succeeds(&["run", &recipe, "--out", &tool.path("out")]);
+    for (network, original) in networks {
+        let stage = tool.root().join("out").join(network).join("finetune");
+        let config: Value =
+            serde_json::from_slice(&fs::read(stage.join("adapter/adapter_config.json")).unwrap()).unwrap();
+        assert_eq!((&config["peft_type"], &config["r"]), (&"LORA".into(), &2.into()));
+        let adapters = state(stage.join("adapter/adapter_model.safetensors"));
+        let moved = |(name, tensor): (&str, &unlearn::models::HostTensor)| {
+            name.contains("lora_B") && tensor.values.iter().any(|v| *v != 0.0)
+        };
+        assert!(adapters.iter().any(moved), "they never learned");
+        let (folder, base) = (stage.join("adapter"), tool.root().join("out").join(original));
+        let merged = tool.root().join(format!("merged-{network}"));
+        // What peft knows of the base and we do not is not lost.
+        let mut config = config;
+        config["base_model_name_or_path"] = "someone/network".into();
+        let own = folder;
+        let folder = tool.root().join(format!("theirs-{network}"));
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
+        fs::copy(own.join("adapter_model.safetensors"), folder.join("adapter_model.safetensors")).unwrap();
+        let [folder, base, out] = [&folder, &base, &merged].map(|path| path.to_str().unwrap());
+        tool.succeeds(&["import", folder, "--base", base, "--out", out]);
+        assert_eq!(
+            state(merged.join("model.safetensors")),
+            state(stage.join("model.safetensors")),
+            "{network}"
+        );
+        // They go out to peft again as they came, from the import and from the stage itself.
+        for (source, name) in [(out, "someone/network".into()), (stage.to_str().unwrap(), Value::Null)] {
+            let peft = tool.path(&format!("peft-{network}"));
+            tool.succeeds(&["export", source, "--for", "peft", "--out", &peft]);
+            let files = ["adapter_config.json", "adapter_model.safetensors"].map(|name| {
+                let read = |folder: &Path| fs::read(folder.join(name)).unwrap();
+                (read(Path::new(&peft)), read(&own))
+            });
+            let [config, ours] =
+                [&files[0].0, &files[0].1].map(|f| serde_json::from_slice::<Value>(f).unwrap());
+            assert_eq!(config["base_model_name_or_path"], name);
+            let but_for_the_base = |mut config: Value| {
+                config["base_model_name_or_path"] = Value::Null;
+                config
+            };
+            assert_eq!(but_for_the_base(config), but_for_the_base(ours));
+            assert!(files[1].0 == files[1].1, "{source}");
+            fs::remove_dir_all(&peft).unwrap();
+        }
+        // It belongs to the stage: a change of it is found.
+        let commit: Value = serde_json::from_slice(&fs::read(stage.join("COMMIT.json")).unwrap()).unwrap();
+        assert!(commit["files"]["adapter/adapter_model.safetensors"]["sha256"].is_string(), "{commit}");
+        assert!(!tool.root().join("out").join(network).join("retrain/adapter").exists());
+    }
+    // A run that is done is found done.
+    tool.succeeds(&["run", &recipe, "--out", &tool.path("out"), "--resume"]);
+}
+
+#[test]
+fn adapters_of_a_residual_network_stand_beside_its_model() {
+    let targets = "targets = [\"conv1\", \"conv2\"], modules_to_save = [\"fc\"]";
+    adapters_stand_beside(TINY, targets, &[("dense", "base"), ("sparse", "sparse/original")]);
+}
+
+#[test]
+fn adapters_of_a_transformer_stand_beside_its_model() {
+    let text = TINY_VIT.replacen("name = \"fisher\"", "name = \"finetune\"\nepochs = 1", 1);
+    let targets = "targets = [\"query\", \"value\", \"dense\"], modules_to_save = [\"classifier\"]";
+    adapters_stand_beside(&text, targets, &[("sparse", "sparse/original")]);
+}
+
+/// peft's folder on a network in Hugging Face's folder: both as PyTorch users have them.
+#[test]
+fn adapters_are_merged_into_a_folder_of_hugging_face() {
+    let tool = Tool::new();
+    let text = TINY_VIT.replacen("name = \"fisher\"", "name = \"finetune\"\nepochs = 1", 1);
+    let lora = "name = \"finetune\"\nepochs = 1\nlora = { rank = 2, targets = [\"query\"] }";
+    let recipe = tool.file("tiny.toml", text.replacen("name = \"finetune\"\nepochs = 1", lora, 1));
+    tool.succeeds(&["train", &recipe, "--out", &tool.path("model")]);
+    let line = [
+        "forget",
+        &recipe,
+        "--method",
+        "finetune",
+        "--model",
+        &tool.path("model"),
+        "--out",
+        &tool.path("ft"),
+    ];
+    tool.succeeds(&line);
+    tool.succeeds(&["export", &tool.path("model"), "--for", "transformers", "--out", &tool.path("folder")]);
+    let adapter = tool.path("ft/model/adapter");
+    tool.succeeds(&["import", &adapter, "--base", &tool.path("folder"), "--out", &tool.path("merged")]);
+    let merged = state(tool.root().join("merged/model.safetensors"));
+    assert_eq!(merged, state(tool.root().join("ft/model/model.safetensors")));
 }

@@ -1,4 +1,4 @@
-//! Vision transformers and adapters that go out to other libraries' folders and come back.
+//! Vision transformers that go out to other libraries' folders and come back.
 
 // Helpers outside of test functions may fail a test too.
 #![allow(clippy::unwrap_used)]
@@ -285,78 +285,4 @@ fn a_mask_that_stays_behind_is_told() {
         }
     }
     assert!(!tool.root().join("sparse-transformers/mask.safetensors").exists());
-}
-
-/// The adapters beside a method's model give that model when they are merged into the original, and are what peft reads.
-#[track_caller]
-fn adapters_stand_beside(text: &str, targets: &str, networks: &[(&str, &str)]) {
-    let tool = Tool::new();
-    let lora = format!("name = \"finetune\"\nepochs = 2\nlora = {{ rank = 2, alpha = 8, {targets} }}");
-    let recipe = tool.file("tiny.toml", text.replacen("name = \"finetune\"\nepochs = 1", &lora, 1));
-    tool.succeeds(&["run", &recipe, "--out", &tool.path("out")]);
-    for (network, original) in networks {
-        let stage = tool.root().join("out").join(network).join("finetune");
-        let config: Value =
-            serde_json::from_slice(&fs::read(stage.join("adapter/adapter_config.json")).unwrap()).unwrap();
-        assert_eq!((&config["peft_type"], &config["r"]), (&"LORA".into(), &2.into()));
-        let adapters = state(stage.join("adapter/adapter_model.safetensors"));
-        let moved = |(name, tensor): (&str, &unlearn::models::HostTensor)| {
-            name.contains("lora_B") && tensor.values.iter().any(|v| *v != 0.0)
-        };
-        assert!(adapters.iter().any(moved), "they never learned");
-        let (folder, base) = (stage.join("adapter"), tool.root().join("out").join(original));
-        let merged = tool.root().join(format!("merged-{network}"));
-        let [folder, base, out] = [&folder, &base, &merged].map(|path| path.to_str().unwrap());
-        tool.succeeds(&["import", folder, "--base", base, "--out", out]);
-        assert_eq!(
-            state(merged.join("model.safetensors")),
-            state(stage.join("model.safetensors")),
-            "{network}"
-        );
-        // It belongs to the stage: a change of it is found.
-        let commit: Value = serde_json::from_slice(&fs::read(stage.join("COMMIT.json")).unwrap()).unwrap();
-        assert!(commit["files"]["adapter/adapter_model.safetensors"]["sha256"].is_string(), "{commit}");
-        assert!(!tool.root().join("out").join(network).join("retrain/adapter").exists());
-    }
-    // A run that is done is found done.
-    tool.succeeds(&["run", &recipe, "--out", &tool.path("out"), "--resume"]);
-}
-
-#[test]
-fn adapters_of_a_residual_network_stand_beside_its_model() {
-    let targets = "targets = [\"conv1\", \"conv2\"], modules_to_save = [\"fc\"]";
-    adapters_stand_beside(TINY, targets, &[("dense", "base"), ("sparse", "sparse/original")]);
-}
-
-#[test]
-fn adapters_of_a_transformer_stand_beside_its_model() {
-    let text = TINY_VIT.replacen("name = \"fisher\"", "name = \"finetune\"\nepochs = 1", 1);
-    let targets = "targets = [\"query\", \"value\", \"dense\"], modules_to_save = [\"classifier\"]";
-    adapters_stand_beside(&text, targets, &[("sparse", "sparse/original")]);
-}
-
-/// peft's folder on a network in Hugging Face's folder: both as PyTorch users have them.
-#[test]
-fn adapters_are_merged_into_a_folder_of_hugging_face() {
-    let tool = Tool::new();
-    let text = TINY_VIT.replacen("name = \"fisher\"", "name = \"finetune\"\nepochs = 1", 1);
-    let lora = "name = \"finetune\"\nepochs = 1\nlora = { rank = 2, targets = [\"query\"] }";
-    let recipe = tool.file("tiny.toml", text.replacen("name = \"finetune\"\nepochs = 1", lora, 1));
-    tool.succeeds(&["train", &recipe, "--out", &tool.path("model")]);
-    let line = [
-        "forget",
-        &recipe,
-        "--method",
-        "finetune",
-        "--model",
-        &tool.path("model"),
-        "--out",
-        &tool.path("ft"),
-    ];
-    tool.succeeds(&line);
-    tool.succeeds(&["export", &tool.path("model"), "--for", "transformers", "--out", &tool.path("folder")]);
-    let adapter = tool.path("ft/model/adapter");
-    tool.succeeds(&["import", &adapter, "--base", &tool.path("folder"), "--out", &tool.path("merged")]);
-    let merged = state(tool.root().join("merged/model.safetensors"));
-    assert_eq!(merged, state(tool.root().join("ft/model/model.safetensors")));
 }

@@ -1,5 +1,7 @@
 //! `unlearn export MODEL --out FILE-OR-FOLDER`.
 
+mod adapters;
+mod folder;
 mod masks;
 mod transformers;
 
@@ -21,13 +23,15 @@ use crate::run::source::{self, Source};
 #[command(
     after_help = "Both file formats hold a state dict under PyTorch's names; torchvision's networks open it with \
 load_state_dict(..., strict=False), which leaves out normalize.mean and normalize.std. With --for transformers the \
-result is a folder for ViTForImageClassification.from_pretrained. Adapters need no export: a method with lora = {...} \
-leaves them beside its model, in a folder `adapter` that peft opens."
+result is a folder for ViTForImageClassification.from_pretrained. With --for peft it is a folder for \
+PeftModel.from_pretrained: the adapters that a method with lora = {...} trained, or that import merged, and that were \
+kept beside the model; they belong to the network without them."
 )]
 pub(crate) struct ExportArgs {
     /// What `train`, `prune`, `forget` or `import` made, a checkpoint file, or a folder of Hugging Face.
     model: PathBuf,
-    /// The file to write: its ending, .pth or .safetensors, is the format. With --for transformers, the folder.
+    /// The file to write: its ending, .pth or .safetensors, is the format. With --for transformers and
+    /// --for peft, the folder.
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
     /// Who is to open it.
@@ -49,22 +53,29 @@ enum Library {
     Transformers,
     /// A file under timm's names; vision transformers only.
     Timm,
+    /// A folder of adapters.
+    Peft,
 }
 
 /// Reads and writes.
 pub(crate) fn main(arguments: &ExportArgs) -> Result<(), Failure> {
     let ExportArgs { model, out, library, masks } = arguments;
     let torch = match library {
-        Library::Transformers => false,
+        Library::Transformers | Library::Peft => false,
         Library::Pytorch | Library::Timm => is_torch(out)?,
     };
+    if *library == Library::Peft && *masks {
+        let mend = "leave one of them out: the mask belongs to the network, not to its adapters";
+        return Err(Failure::config("--masks", "--for peft", "a format with a place for masks", mend));
+    }
     must_be_free(out)?;
     let found = source::read(model)?;
-    if !masks && found.has_mask() {
+    if *library != Library::Peft && !masks && found.has_mask() {
         let model = model.display();
         tracing::warn!(%model, "its mask stays behind, and what was pruned is plain zeros: --masks writes it, too");
     }
     let (tensors, fingerprint) = match library {
+        Library::Peft => adapters::write(out, &found)?,
         Library::Transformers => transformers::write(out, vit(&found, *library)?, found, *masks)?,
         Library::Timm => {
             let config = vit(&found, *library)?;
@@ -100,6 +111,7 @@ fn name_of(library: Library) -> &'static str {
         Library::Pytorch => "pytorch",
         Library::Transformers => "transformers",
         Library::Timm => "timm",
+        Library::Peft => "peft",
     }
 }
 
@@ -113,7 +125,7 @@ fn is_torch(out: &Path) -> Result<bool, Failure> {
             "--out",
             format!("{}, which ends in {other:?}", out.display()),
             "a name that ends in .pth or .safetensors",
-            "choose the format by the ending, or add --for transformers to write a folder",
+            "choose the format by the ending, or add --for transformers or --for peft to write a folder",
         )),
     }
 }

@@ -3,18 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use tempfile::TempDir;
 use unlearn::burn::tensor::Device;
 use unlearn::data::{Seed, Stream};
 use unlearn::models::checkpoint::{self, Checkpoint, Metadata};
 use unlearn::models::lora::{CONFIG_FILE, Kept};
-use unlearn::models::{Architecture, ArchitectureVisitor, ModelConfig, StateDict, load_peft};
+use unlearn::models::{Architecture, ArchitectureVisitor, ModelConfig, StateDict, Stem, load_peft};
 use unlearn::prune::MaskSet;
 use unlearn::train::commit::Pending;
 
 use crate::error::{Exit, Failure};
 use crate::hub;
 use crate::output;
-use crate::run::artefact::{MASK, MODEL, take};
+use crate::run::artefact::{MASK, MODEL, adapter_files, take};
 use crate::run::origin::{MASK_ID, mask_id};
 use crate::run::provenance::Provenance;
 use crate::run::source::{self, Source};
@@ -42,7 +43,7 @@ pub(crate) struct ImportArgs {
     /// Width of its first stage, where it is not the published one.
     #[arg(long, value_name = "CHANNELS", requires = "model")]
     width: Option<usize>,
-    /// The network that adapters from peft are merged into: what `train`, `prune`, `forget` or `import` made, a
+    /// The network that adapters from peft are merged into, and beside whose weights they are kept: what `train`, `prune`, `forget` or `import` made, a
     /// checkpoint file or a folder of Hugging Face.
     #[arg(long, value_name = "PATH")]
     base: Option<PathBuf>,
@@ -86,7 +87,7 @@ pub(crate) fn main(arguments: &ImportArgs, quiet: bool) -> Result<(), Failure> {
         metadata = provenance.with_mask(&fetched.folder)?.write(metadata);
     }
     let state = std::mem::take(&mut found.checkpoint.state);
-    let brought = model.visit(Bring { found: &found, state, adapters })?;
+    let brought = model.visit(Bring { found: &found, state, adapters, out: &out })?;
     let metadata = metadata.with(MASK_ID, mask_id(brought.mask.as_ref()));
     out.put(&brought, &metadata)?;
     let sparsity = brought.mask.as_ref().map_or(0.0, MaskSet::sparsity);
@@ -101,14 +102,17 @@ pub(crate) fn main(arguments: &ImportArgs, quiet: bool) -> Result<(), Failure> {
 
 /// The architecture: what the file says, what the command line says, and both must agree.
 fn config(arguments: &ImportArgs, found: &Source) -> Result<ModelConfig, Failure> {
-    let Source { checkpoint: Checkpoint { metadata, .. }, file, timm } = found;
+    let Source { checkpoint: Checkpoint { state, metadata, .. }, file, timm } = found;
     let given = match (&arguments.model, arguments.classes) {
         (Some(name), Some(classes)) => {
             let preset = ModelConfig::preset(name, classes)?;
             let mut model = arguments.width.map_or(preset.clone(), |width| preset.with_width(width));
             model.validate()?;
-            if let (ModelConfig::Vit(vit), true) = (&mut model, timm) {
-                vit.layer_norm_eps = TIMM_EPSILON;
+            match &mut model {
+                ModelConfig::Vit(vit) if *timm => vit.layer_norm_eps = TIMM_EPSILON,
+                // torchvision's own networks begin with a kernel of 7 × 7, which no network for small pictures has.
+                ModelConfig::ResNet(resnet) if first_kernel(state) == Some(7) => resnet.stem = Stem::ImageNet,
+                _ => {}
             }
             Some(model)
         }
@@ -133,10 +137,17 @@ fn config(arguments: &ImportArgs, found: &Source) -> Result<ModelConfig, Failure
     }
 }
 
+/// The side of the first convolution's kernel.
+fn first_kernel(state: &StateDict) -> Option<usize> {
+    state.get("conv1.weight").and_then(|weight| weight.shape.last().copied())
+}
+
 /// What is written.
 struct Brought {
     state: StateDict,
     mask: Option<MaskSet>,
+    /// Files of the adapters that were merged.
+    adapter: Vec<(String, Vec<u8>)>,
 }
 
 /// Where the folder is to be.
@@ -156,24 +167,29 @@ impl<'a> Target<'a> {
         Ok(Self { path, parent: parent.unwrap_or(Path::new(".")), name })
     }
 
+    /// A folder for the writers, which want paths.
+    fn aside(&self) -> Result<TempDir, Failure> {
+        let io = |error: std::io::Error| Failure::io(self.parent, &error);
+        std::fs::create_dir_all(self.parent).map_err(io)?;
+        tempfile::Builder::new().prefix(".unlearn-tmp-").tempdir_in(self.parent).map_err(io)
+    }
+
     /// Writes the folder as a stage is written: aside, `COMMIT.json` last, then under its name. A kill leaves no half of
     /// it there: a model without its mask, or a mask alone.
     fn put(&self, brought: &Brought, metadata: &Metadata) -> Result<(), Failure> {
-        let io = |error: std::io::Error| Failure::io(self.parent, &error);
-        std::fs::create_dir_all(self.parent).map_err(io)?;
-        let aside = tempfile::Builder::new().prefix(".unlearn-tmp-").tempdir_in(self.parent).map_err(io)?;
+        let aside = self.aside()?;
         let mut files = Vec::new();
         if let Some(mask) = &brought.mask {
             let path = aside.path().join(MASK);
             mask.save(&path)?;
-            files.push((MASK, take(&path)?));
+            files.push((MASK.to_owned(), take(&path)?));
         }
         let path = aside.path().join(MODEL);
         checkpoint::write(&path, &brought.state, metadata)?;
-        files.push((MODEL, take(&path)?));
+        files.push((MODEL.to_owned(), take(&path)?));
         drop(aside);
         let mut pending = Pending::new(self.parent)?;
-        for (name, content) in &files {
+        for (name, content) in files.iter().chain(&brought.adapter) {
             pending.write(name, content)?;
         }
         // Another may have made it meanwhile.
@@ -189,13 +205,14 @@ struct Bring<'a> {
     /// Its weights, taken out.
     state: StateDict,
     adapters: Option<&'a Path>,
+    out: &'a Target<'a>,
 }
 
 impl ArchitectureVisitor for Bring<'_> {
     type Output = Result<Brought, Failure>;
 
     fn visit<A: Architecture>(self, architecture: &A) -> Self::Output {
-        let Self { found, state, adapters } = self;
+        let Self { found, state, adapters, out } = self;
         let place = found.file.display().to_string();
         let channels = state.get("normalize.mean").map_or(3, |t| t.values.len());
         let device: Device = crate::device::any()?;
@@ -206,7 +223,7 @@ impl ArchitectureVisitor for Bring<'_> {
         whole.complete_from(&StateDict::of(&fresh)?, "normalize.");
         let model = whole.load_into(fresh).map_err(|e| Failure::from(e).within(&place))?;
         let mask = found.mask(&model)?;
-        let Some(folder) = adapters else { return Ok(Brought { state, mask }) };
+        let Some(folder) = adapters else { return Ok(Brought { state, mask, adapter: Vec::new() }) };
 
         let adapted = load_peft(model, folder)?;
         let kept: Kept = mask
@@ -215,11 +232,12 @@ impl ArchitectureVisitor for Bring<'_> {
             .map(|(path, mask)| (path.clone(), mask.keep().to_vec()))
             .collect();
         let mut merged = StateDict::of(&adapted.masked_merge(&kept)?)?;
+        let adapter = adapter_files(&adapted, out.aside()?.path())?;
         for name in ["normalize.mean", "normalize.std"] {
             if state.get(name).is_none() {
                 merged.remove(name);
             }
         }
-        Ok(Brought { state: merged, mask })
+        Ok(Brought { state: merged, mask, adapter })
     }
 }

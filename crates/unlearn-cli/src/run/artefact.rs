@@ -136,11 +136,7 @@ impl<M: Classifier> Trained<M> {
             files.push((MASK.to_owned(), take(&path)?));
         }
         if let Some(adapted) = &self.adapted {
-            let folder = scratch.join(ADAPTER);
-            adapted.save_peft(&folder, None)?;
-            for name in [CONFIG_FILE, WEIGHTS_FILE] {
-                files.push((format!("{ADAPTER}/{name}"), take(&folder.join(name))?));
-            }
+            files.extend(adapter_files(adapted, scratch)?);
         }
         let record = serde_json::to_vec_pretty(&self.record)
             .map_err(|error| Failure::io(&scratch.join(RECORD), &error.into()))?;
@@ -157,6 +153,17 @@ fn model_bytes<M: Classifier>(model: &M, metadata: &Metadata, scratch: &Path) ->
     let path = scratch.join(MODEL);
     checkpoint::write(&path, &StateDict::of(model)?, metadata)?;
     take(&path)
+}
+
+/// The folder of adapters inside a stage's: names and contents.
+pub(crate) fn adapter_files<M: Classifier>(
+    adapted: &Adapted<M>,
+    scratch: &Path,
+) -> Result<Vec<(String, Vec<u8>)>, Failure> {
+    let folder = scratch.join(ADAPTER);
+    adapted.save_peft(&folder, None)?;
+    let file = |name| Ok((format!("{ADAPTER}/{name}"), take(&folder.join(name))?));
+    [CONFIG_FILE, WEIGHTS_FILE].into_iter().map(file).collect()
 }
 
 /// The content of a file that a library wrote, and no file any more.

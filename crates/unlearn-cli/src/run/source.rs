@@ -31,7 +31,7 @@ pub(crate) struct Source {
 impl Source {
     /// A file of the stage that the weights are from. What lies beside a stage's model belongs to it; other files stand
     /// for themselves.
-    pub(super) fn beside(&self, name: &str) -> Option<PathBuf> {
+    pub(crate) fn beside(&self, name: &str) -> Option<PathBuf> {
         let in_stage = self.file.file_name().is_some_and(|file| file == MODEL);
         Some(self.file.with_file_name(name)).filter(|path| in_stage && path.exists())
     }

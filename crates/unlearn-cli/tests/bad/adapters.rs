@@ -1,5 +1,9 @@
 //! Wrong adapters, and wrong ways in and out.
 
+use unlearn::models::checkpoint::Metadata;
+use unlearn::models::{HostTensor, StateDict, checkpoint};
+
+use super::checkpoints::made;
 use super::{Case, case, set, strings};
 use crate::common::Tool;
 
@@ -11,6 +15,32 @@ fn folder(tool: &Tool, config: &str, base: Option<&str>) -> Vec<String> {
         line.extend(strings(&["--base", &tool.file(base, b"")]));
     }
     line
+}
+
+/// `import` onto the sparse tiny network, of a folder with one pair of factors beside `module`, of rank 2.
+fn onto(
+    name: &'static str,
+    code: &'static str,
+    word: &'static str,
+    module: &'static str,
+    more: &'static str,
+) -> Case {
+    case(name, 4, code, word, move |tool: &Tool| {
+        let config = format!(
+            r#"{{"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["{}"]{more}}}"#,
+            module.rsplit('.').next().unwrap()
+        );
+        tool.file("adapter/adapter_config.json", config);
+        let mut state = StateDict::new();
+        for (factor, shape) in [("A", [2, 5]), ("B", [5, 2])] {
+            let name = format!("base_model.model.{module}.lora_{factor}.weight");
+            state.insert(name, HostTensor { shape: shape.to_vec(), values: vec![0.5; 10] }).unwrap();
+        }
+        let weights = tool.root().join("adapter/adapter_model.safetensors");
+        checkpoint::write(weights, &state, &Metadata::new()).unwrap();
+        let base = made().to_str().unwrap();
+        strings(&["import", &tool.path("adapter"), "--base", base, "--out", &tool.path("out")])
+    })
 }
 
 pub fn cases() -> Vec<Case> {
@@ -65,6 +95,42 @@ pub fn cases() -> Vec<Case> {
             "modules_to_save",
             &["method.finetune.lora={rank=2,targets=[\"fc\"],modules_to_save=[\"fc\"]}"],
         ),
+        onto(
+            "an adapter of another model",
+            "E_LORA_MISMATCH",
+            "attention.query",
+            "layer.0.attention.query",
+            "",
+        ),
+        onto("an adapter of other shapes", "E_LORA_MISMATCH", "[2, 5]", "fc", ""),
+        onto("an adapter on some of its layers", "E_LORA_MISMATCH", "layer4.0.conv1", "layer1.0.conv1", ""),
+        onto("another kind of adapter", "E_LORA_FORMAT", "use_dora", "fc", r#", "use_dora": true"#),
+        onto("an adapter with biases", "E_LORA_FORMAT", "`bias`", "fc", r#", "bias": "all""#),
+        onto("an adapter of rank zero", "E_LORA_FORMAT", "`r` is 0", "fc", r#", "r": 0"#),
+        case("an adapter without weights", 4, "E_LORA_FORMAT", "adapter_model.safetensors", |tool: &Tool| {
+            let config = r#"{"peft_type": "LORA", "r": 2, "lora_alpha": 4, "target_modules": ["fc"]}"#;
+            tool.file("adapter/adapter_config.json", config);
+            let base = made().to_str().unwrap();
+            strings(&["import", &tool.path("adapter"), "--base", base, "--out", &tool.path("out")])
+        }),
+        case(
+            "a damaged description of an adapter",
+            4,
+            "E_LORA_FORMAT",
+            "adapter_config.json",
+            |tool: &Tool| {
+                tool.file("adapter/adapter_config.json", r#"{"peft_type": "LO"#);
+                let base = made().to_str().unwrap();
+                strings(&["import", &tool.path("adapter"), "--base", base, "--out", &tool.path("out")])
+            },
+        ),
+        case("a network without adapters for peft", 4, "E_LORA_FORMAT", "adapter", |tool: &Tool| {
+            strings(&["export", made().to_str().unwrap(), "--for", "peft", "--out", &tool.path("out")])
+        }),
+        case("adapters with a mask", 2, "E_CONFIG", "--masks", |tool: &Tool| {
+            let made = made().to_str().unwrap();
+            strings(&["export", made, "--for", "peft", "--masks", "--out", &tool.path("out")])
+        }),
         case("adapters without a base", 2, "E_CONFIG", "--base", |tool: &Tool| folder(tool, "{}", None)),
         case("a base for a whole network", 2, "E_CONFIG", "--base", |tool: &Tool| {
             let file = tool.file("model.pth", b"");

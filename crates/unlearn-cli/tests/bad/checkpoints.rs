@@ -12,7 +12,7 @@ use super::{Case, case, strings};
 use crate::common::{TINY, Tool};
 
 /// A sparse model of the tiny recipe, made once.
-fn made() -> &'static Path {
+pub(super) fn made() -> &'static Path {
     static MADE: OnceLock<(Tool, PathBuf)> = OnceLock::new();
     let (_, path) = MADE.get_or_init(|| {
         let tool = Tool::new();

@@ -14,7 +14,6 @@ use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
 use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
-use burn::backend::ops::FloatTensorOps;
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, Scalar, TensorMetadata, backend_extension};
 use burn::tensor::TensorData;
@@ -25,6 +24,8 @@ use rayon::prelude::*;
 use super::extension::{ConvKernels, DirectConv, Host, contiguous, scalars};
 use super::is_ours;
 use super::shape::ConvShape;
+use super::tokens::extension::TokenKernels;
+use super::tokens::linear::extension::{LinearKernels, LinearOp};
 
 /// A layer's frozen weight and its branch, for [`low_rank_conv`] and [`low_rank_linear`].
 #[derive(Debug)]
@@ -55,14 +56,22 @@ pub(crate) fn low_rank_conv(x: &Tensor<4>, branch: Branch<4>, options: &ConvOpti
     Some(Tensor::from_dispatch(Dispatch::low_rank_conv(x, weight, a, b, factor, shape)))
 }
 
-/// x `[n, i]` times (weight `[i, o]` + factor · A B), with A `[i, r]` and B `[r, o]`; differentiable in x, A and B.
-pub(crate) fn low_rank_linear(x: &Tensor<2>, branch: Branch<2>) -> Option<Tensor<2>> {
-    if !branch.is_ours(x) {
+/// x `[n, i]` times (weight `[i, o]` + factor · A B) plus bias `[o]`, with A `[i, r]` and B `[r, o]`; differentiable in x,
+/// A, B and the bias.
+pub(crate) fn low_rank_linear(
+    x: &Tensor<2>,
+    branch: Branch<2>,
+    bias: Option<&Tensor<1>>,
+) -> Option<Tensor<2>> {
+    let sizes = [x.dims(), branch.a.dims(), branch.b.dims()];
+    let fits = bias.is_none_or(|bias| is_ours(bias) && bias.dims() == [branch.weight.dims()[1]]);
+    if !fits || !branch.is_ours(x) || sizes.as_flattened().contains(&0) {
         return None;
     }
+    let bias = bias.map_or_else(|| Tensor::empty([0], &x.device()), Tensor::clone).into_dispatch();
     let Branch { weight, a, b, factor } = branch;
     let [x, weight, a, b] = [x.clone(), weight, a, b].map(Tensor::into_dispatch);
-    Some(Tensor::from_dispatch(Dispatch::low_rank_linear(x, weight, a, b, factor)))
+    Some(Tensor::from_dispatch(Dispatch::low_rank_linear(x, weight, a, b, bias, factor)))
 }
 
 /// What joins a weight with its branch.
@@ -122,12 +131,13 @@ pub(super) trait LowRank: Backend {
         shape: ConvShape,
     ) -> FloatTensor<Self>;
 
-    /// x `[n, i]`, weight `[i, o]`, A `[i, r]`, B `[r, o]` → `[n, o]`.
+    /// x `[n, i]`, weight `[i, o]`, A `[i, r]`, B `[r, o]`, bias `[o]` or empty → `[n, o]`.
     fn low_rank_linear(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         factor: f64,
     ) -> FloatTensor<Self>;
 }
@@ -137,8 +147,8 @@ impl LowRank for Flex {
         Self::direct_conv(x, Self::join(weight, b, a, factor), shape)
     }
 
-    fn low_rank_linear(x: Host, weight: Host, a: Host, b: Host, factor: f64) -> Host {
-        Self::float_matmul(x, Self::join(weight, a, b, factor))
+    fn low_rank_linear(x: Host, weight: Host, a: Host, b: Host, bias: Host, factor: f64) -> Host {
+        Self::direct_linear(x, Self::join(weight, a, b, factor), bias)
     }
 }
 
@@ -186,32 +196,36 @@ impl<B: Backend + DirectConv + ConvKernels> Backward<B, 3> for ConvBackward {
 #[derive(Debug)]
 struct LinearBackward;
 
-impl<B: Backend> Backward<B, 3> for LinearBackward {
+impl<B: Backend + LinearOp + LinearKernels + TokenKernels> Backward<B, 4> for LinearBackward {
     type State = Kept<B>;
 
-    fn backward(self, ops: Ops<Self::State, 3>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let [x_node, a_node, b_node] = ops.parents;
+    fn backward(self, ops: Ops<Self::State, 4>, gradients: &mut Gradients, _: &mut Checkpointer) {
+        let [x_node, a_node, b_node, bias_node] = ops.parents;
         let gradient = gradients.consume::<B>(&ops.node);
         let Kept { joined, x, a, b, factor } = ops.state;
+        let scaled = |of| B::float_mul_scalar(of, Scalar::from(factor));
+        if let Some(node) = bias_node {
+            gradients.register::<B>(node.id, B::direct_sum_of_rows(gradient.clone()));
+        }
         if let (Some(node), Some(joined)) = (x_node, joined) {
-            gradients.register::<B>(node.id, B::float_matmul(gradient.clone(), B::float_transpose(joined)));
+            gradients.register::<B>(node.id, B::direct_linear_input(gradient.clone(), joined));
         }
         let Some(x) = x else { return };
         if let Some(node) = b_node {
-            let z = B::float_mul_scalar(B::float_matmul(x.clone(), a), Scalar::from(factor));
-            gradients.register::<B>(node.id, B::float_matmul(B::float_transpose(z), gradient.clone()));
+            let no_bias = B::float_slice(a.clone(), &[(0..0).into()]);
+            let z = B::direct_linear(x.clone(), a, no_bias);
+            gradients.register::<B>(node.id, scaled(B::direct_linear_weight(z, gradient.clone())));
         }
         if let Some(node) = a_node {
-            let back = B::float_mul_scalar(B::float_transpose(b), Scalar::from(factor));
-            let narrowed = B::float_matmul(gradient, back);
-            gradients.register::<B>(node.id, B::float_matmul(B::float_transpose(x), narrowed));
+            let narrowed = B::direct_linear_input(gradient, b);
+            gradients.register::<B>(node.id, scaled(B::direct_linear_weight(x, narrowed)));
         }
     }
 }
 
 impl<B, C> LowRank for Autodiff<B, C>
 where
-    B: Backend + LowRank + Join + DirectConv + ConvKernels,
+    B: Backend + LowRank + Join + DirectConv + ConvKernels + LinearOp + LinearKernels + TokenKernels,
     C: CheckpointStrategy,
 {
     fn low_rank_conv(
@@ -241,18 +255,20 @@ where
         weight: FloatTensor<Self>,
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
         factor: f64,
     ) -> FloatTensor<Self> {
         let (back, trained) = (x.is_tracked(), a.is_tracked() || b.is_tracked());
         let weight = weight.into_primitive();
-        let [(x, x_node), (a, a_node), (b, b_node)] = [x, a, b].map(FloatTensor::<Self>::into_parts);
-        match LinearBackward.prepare::<C>([x_node, a_node, b_node]).compute_bound().stateful() {
+        let [(x, x_node), (a, a_node), (b, b_node), (bias, bias_node)] =
+            [x, a, b, bias].map(FloatTensor::<Self>::into_parts);
+        match LinearBackward.prepare::<C>([x_node, a_node, b_node, bias_node]).compute_bound().stateful() {
             OpsKind::Tracked(step) => {
                 let joined = B::join(weight, a.clone(), b.clone(), factor);
-                let y = B::float_matmul(x.clone(), joined.clone());
+                let y = B::direct_linear(x.clone(), joined.clone(), bias);
                 step.finish(Kept { joined: back.then_some(joined), x: trained.then_some(x), a, b, factor }, y)
             }
-            OpsKind::UnTracked(step) => step.finish(B::low_rank_linear(x, weight, a, b, factor)),
+            OpsKind::UnTracked(step) => step.finish(B::low_rank_linear(x, weight, a, b, bias, factor)),
         }
     }
 }

@@ -3,25 +3,17 @@
 use burn::Tensor;
 use burn::nn::Linear;
 
-/// What `layer` makes of x `[…, i]`, as Burn's own call; the bias by our own kernel where it serves.
+/// What `layer` makes of x `[…, i]`, as Burn's own call; by our own kernel where it serves.
 pub(crate) fn forward<const D: usize>(layer: &Linear, x: Tensor<D>) -> Tensor<D> {
     #[cfg(feature = "flex")]
-    if let Some(bias) = &layer.bias
-        && crate::flex::is_ours(&x)
-    {
-        let y = Linear { weight: layer.weight.clone(), bias: None }.forward(x);
-        return with_bias(y, bias.val());
+    if let Some(y) = ours(layer, &x) {
+        return y;
     }
     layer.forward(x)
 }
 
-/// `y` `[…, o]` plus `bias` `[o]`.
 #[cfg(feature = "flex")]
-pub(crate) fn with_bias<const D: usize>(y: Tensor<D>, bias: Tensor<1>) -> Tensor<D> {
-    if crate::flex::tokens::has_bias(&y, &bias) {
-        return crate::flex::tokens::add_bias(y, bias);
-    }
-    let mut dims = [1; D];
-    dims[D - 1] = bias.dims()[0];
-    y + bias.reshape(dims)
+fn ours<const D: usize>(layer: &Linear, x: &Tensor<D>) -> Option<Tensor<D>> {
+    let bias = layer.bias.as_ref().map(burn::module::Param::val);
+    crate::flex::tokens::linear(x, &layer.weight.val(), bias.as_ref())
 }

@@ -86,16 +86,14 @@ mod joined {
         }
         let mut dims = x.dims();
         let ([inputs, outputs], [i_down, rank]) = (layer.weight.dims(), down.weight.dims());
-        if i_down != inputs || up.weight.dims() != [rank, outputs] {
+        if i_down != inputs || up.weight.dims() != [rank, outputs] || dims[D - 1] != inputs {
             return None;
         }
         let rows = x.shape().num_elements() / inputs.max(1);
         let flat = x.clone().reshape([rows, inputs]);
-        let y = low_rank_linear(&flat, branch([&layer.weight, &down.weight, &up.weight], factor))?;
-        let y = match &layer.bias {
-            Some(bias) => crate::layer::linear::with_bias(y, bias.val()),
-            None => y,
-        };
+        let bias = layer.bias.as_ref().map(Param::val);
+        let branch = branch([&layer.weight, &down.weight, &up.weight], factor);
+        let y = low_rank_linear(&flat, branch, bias.as_ref())?;
         dims[D - 1] = outputs;
         Some(y.reshape(dims))
     }

@@ -41,6 +41,8 @@ pub(super) struct Plan {
     pub(super) config: LoraConfig,
     pub(super) full: BTreeSet<String>,
     pub(super) frozen: Frozen,
+    /// What the folder that they were read from calls the base.
+    pub(super) base_model: Option<String>,
     /// Parameters of the base, trained or frozen.
     base_parameters: usize,
 }
@@ -131,6 +133,7 @@ pub(super) fn assemble<M: Classifier>(
         config: config.clone(),
         full: chosen.full.clone(),
         frozen,
+        base_model: None,
         base_parameters: infos.iter().filter(|info| info.trainable).map(size).sum(),
     };
     let adapted = Adapted { base: frozen_base, convs, linears, plan: Arc::new(plan) }.valid();

@@ -7,8 +7,9 @@
 //! | `a`, `b` of a convolution | the same names, in the same layout |
 //! | a module trained in full | `base_model.model.MODULE.…` under PyTorch's names |
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::Tensor;
 use burn::module::Param;
@@ -55,7 +56,8 @@ fn transposed(matrix: &HostTensor) -> HostTensor {
 
 impl<M: Classifier> Adapted<M> {
     /// Writes the adapters, and the modules trained in full, as `peft` would: `PeftModel.from_pretrained` opens them on
-    /// the PyTorch network of the same names. `base_model` is the base's name or path for its `adapter_config.json`.
+    /// the PyTorch network of the same names. `base_model` is the base's name or path for its `adapter_config.json`; without
+    /// one it is what the folder said that the adapters were read from.
     /// The folder is made where it is not there.
     ///
     /// # Errors
@@ -94,6 +96,9 @@ impl<M: Classifier> Adapted<M> {
         // peft's α is a whole number as a rule.
         let alpha = if alpha.fract() == 0.0 && *alpha < 1e15 { json!(*alpha as i64) } else { json!(alpha) };
         let full = (!self.plan.full.is_empty()).then_some(&self.plan.full);
+        let base_model = base_model.or(self.plan.base_model.as_deref());
+        // A set, as peft has it: what is read and written again is the same.
+        let targets: BTreeSet<_> = targets.iter().collect();
         json!({
             "alpha_pattern": {},
             "base_model_name_or_path": base_model,
@@ -128,7 +133,7 @@ impl<M: Classifier> Adapted<M> {
 /// non-finite weights, [`LoraError::Untaped`].
 pub fn load_peft<M: Classifier>(base: M, folder: impl AsRef<Path>) -> Result<Adapted<M>, LoraError> {
     let folder = folder.as_ref();
-    let config = read_config(&folder.join(CONFIG_FILE))?;
+    let (config, base_model) = read_config(&folder.join(CONFIG_FILE))?;
     let state = checkpoint::read(weights_in(folder)?)?.state;
     state.check_finite()?;
 
@@ -149,7 +154,7 @@ pub fn load_peft<M: Classifier>(base: M, folder: impl AsRef<Path>) -> Result<Ada
     let base = with_full(base, &full, &state)?;
     let take = |name: &str| state.get(name).cloned().unwrap_or_default();
     let scale = config.scale();
-    assemble(&base, &config, &chosen, &infos, |target, dropout, device| {
+    let mut adapted = assemble(&base, &config, &chosen, &infos, |target, dropout, device| {
         let [a, b] = names(&target.module).map(|name| take(&name));
         if target.weight.shape.len() == 4 {
             let tensor = |t: HostTensor| {
@@ -164,7 +169,9 @@ pub fn load_peft<M: Classifier>(base: M, folder: impl AsRef<Path>) -> Result<Ada
             };
             Branch::Linear(LinearAdapter::of(target, scale, dropout, tensor(a), tensor(b)))
         }
-    })
+    })?;
+    Arc::make_mut(&mut adapted.plan).base_model = base_model;
+    Ok(adapted)
 }
 
 /// The shapes of A and B on disk.
@@ -202,7 +209,8 @@ fn weights_in(folder: &Path) -> Result<PathBuf, LoraError> {
     })
 }
 
-fn read_config(path: &Path) -> Result<LoraConfig, LoraError> {
+/// The configuration, and what it calls the base.
+fn read_config(path: &Path) -> Result<(LoraConfig, Option<String>), LoraError> {
     const MEND: &str = "Save the adapter again as plain LoRA, or merge it where it was made";
     let folder =
         |got: String, expected, mend| LoraError::Folder { path: path.to_owned(), got, expected, mend };
@@ -248,7 +256,9 @@ fn read_config(path: &Path) -> Result<LoraConfig, LoraError> {
         Some(Value::Bool(rs_lora)) => *rs_lora,
         Some(_) => return Err(wrong("use_rslora", "true or false")),
     };
-    Ok(LoraConfig { rank, alpha, dropout, rs_lora, targets, modules_to_save, norms: Norms::Frozen })
+    let base_model = fields.get("base_model_name_or_path").and_then(Value::as_str).map(str::to_owned);
+    let config = LoraConfig { rank, alpha, dropout, rs_lora, targets, modules_to_save, norms: Norms::Frozen };
+    Ok((config, base_model))
 }
 
 /// The first field that asks for something else than plain LoRA, with what is expected there.

@@ -33,21 +33,12 @@ pub(super) fn write(
     let model = whole.load_into(fresh)?;
     let mask = if masks { found.mask(&model)? } else { None };
 
-    let parent = out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let io = |error| Failure::io(out, &error);
-    std::fs::create_dir_all(parent).map_err(io)?;
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".unlearn-tmp-");
-    // The rights that the umask leaves, as any other folder has, and not those of a private scratch folder.
-    #[cfg(unix)]
-    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777));
-    let aside = builder.tempdir_in(parent).map_err(io)?;
-    HuggingFaceVit::write(aside.path(), &model, &config)?;
-    if let Some(mask) = mask {
-        mask.save(aside.path().join(MASK))?;
-    }
-    std::fs::rename(aside.path(), out).map_err(io)?;
-    // Nothing is left under the temporary name to be removed.
-    let _ = aside.keep();
+    super::folder::whole(out, |aside| {
+        HuggingFaceVit::write(aside, &model, &config)?;
+        if let Some(mask) = mask {
+            mask.save(aside.join(MASK))?;
+        }
+        Ok(())
+    })?;
     Ok((tensors, fingerprint))
 }

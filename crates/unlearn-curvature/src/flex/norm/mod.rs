@@ -44,6 +44,20 @@ impl Planes {
     }
 }
 
+/// The sum of partial sums, in pairs: one after the other they would take as long as a row of a transformer.
+#[inline(always)]
+fn total(sums: [f32; LANES]) -> f64 {
+    let mut sums = sums.map(f64::from);
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            sums[i] += sums[i + half];
+        }
+        half /= 2;
+    }
+    sums[0]
+}
+
 /// Sixteen partial sums of `term(a, b)`.
 #[inline(always)]
 pub(super) fn sum(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f64 {
@@ -58,7 +72,7 @@ pub(super) fn sum(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f64 {
     for ((sum, &a), &b) in sums.iter_mut().zip(a_rest).zip(b_rest) {
         *sum += term(a, b);
     }
-    sums.iter().map(|&sum| f64::from(sum)).sum()
+    total(sums)
 }
 
 /// The same of three.
@@ -76,7 +90,7 @@ fn sum_of_three(a: &[f32], b: &[f32], c: &[f32], term: impl Fn(f32, f32, f32) ->
     for (((sum, &a), &b), &c) in sums.iter_mut().zip(a_rest).zip(b_rest).zip(c_rest) {
         *sum += term(a, b, c);
     }
-    sums.iter().map(|&sum| f64::from(sum)).sum()
+    total(sums)
 }
 
 /// Mean and (biased) variance of each channel: `[2, c]`.

@@ -7,8 +7,9 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::math::softmax;
-use crate::flex::panel::{Aligned, Panel, for_panel, panels, transpose};
-use crate::flex::tile::{Steps, tile};
+use super::product::{Onto, Right, Rows, To, all_straight, all_turned, product};
+use crate::flex::panel::{Aligned, Panel, panels};
+use crate::flex::tile::Steps;
 
 /// Tokens of which a head's weights are a MB, as much as a core's cache holds; with more the way to and from memory
 /// is what is left to be saved by keeping them.
@@ -61,14 +62,6 @@ impl Plan {
     }
 }
 
-/// Rows of a matrix inside of a longer slice.
-#[derive(Clone, Copy)]
-struct Rows<'a> {
-    source: &'a [f32],
-    step: usize,
-    count: usize,
-}
-
 /// What a thread works in.
 #[derive(Default)]
 struct Room {
@@ -89,87 +82,21 @@ impl Room {
     }
 }
 
-/// A matrix product's right side, cut into panels.
-struct Right<'a> {
-    cut: &'a [Panel],
-    packed: &'a Aligned,
-}
-
 /// The head's rows of `of` as they are, `[t, e]`.
 fn straight<'a>(plan: &'a Plan, of: &[f32], head: usize, packed: &'a mut Aligned) -> Right<'a> {
-    let Rows { source, step, count } = plan.rows(of, head);
-    let cut = &plan.to_features;
-    let mut rest = packed.reset(cut.iter().map(|panel| panel.width * count).sum());
-    for panel in cut {
-        let (part, others) = rest.split_at_mut(panel.width * count);
-        rest = others;
-        for (to, row) in part.chunks_exact_mut(panel.width).zip(source.chunks(step)) {
-            to[..panel.live].copy_from_slice(&row[panel.outputs()]);
-            to[panel.live..].fill(0.0);
-        }
-    }
-    Right { cut, packed }
+    all_straight(&plan.to_features, plan.rows(of, head), packed)
 }
 
 /// The head's rows of `of` turned, `[e, t]`, times `scale`.
 fn turned<'a>(plan: &'a Plan, of: &[f32], head: usize, scale: f32, packed: &'a mut Aligned) -> Right<'a> {
-    let Rows { source, step, .. } = plan.rows(of, head);
-    let (cut, features) = (&plan.to_tokens, plan.features);
-    let mut rest = packed.reset(cut.iter().map(|panel| panel.width * features).sum());
-    for panel in cut {
-        let (part, others) = rest.split_at_mut(panel.width * features);
-        rest = others;
-        transpose(panel, features, part, |j| &source[(panel.first + j) * step..], scale);
-    }
-    Right { cut, packed }
-}
-
-/// Where a product's rows go.
-struct To<'a> {
-    rows: &'a mut [f32],
-    step: usize,
-}
-
-/// `to` = left · right, summed over `steps` of the left side.
-#[inline(always)]
-fn product<S: Simd>(simd: S, left: Rows, steps: &Steps, right: &Right, mut to: To) {
-    let mut packed = right.packed.as_slice();
-    for panel in right.cut {
-        let (part, rest) = packed.split_at(panel.width * steps.len());
-        packed = rest;
-        for_panel!(S::F32_LANES, panel.vectors, piece::<S, R, V>(simd, left, steps, part, panel, &mut to));
-    }
-}
-
-#[inline(always)]
-fn piece<S: Simd, const R: usize, const V: usize>(
-    simd: S,
-    left: Rows,
-    steps: &Steps,
-    part: &[f32],
-    panel: &Panel,
-    to: &mut To,
-) {
-    let (vectors, _) = S::as_simd_f32s(part);
-    let (vectors, _) = vectors.as_chunks::<V>();
-    let width = V * S::F32_LANES;
-    for first in (0..left.count).step_by(R) {
-        let last = R.min(left.count - first) - 1;
-        // Missing rows repeat the last one and are not stored.
-        let rows: [usize; R] = std::array::from_fn(|r| (first + r.min(last)) * left.step);
-        let sums = tile::<S, R, V>(simd, left.source, &rows, steps, vectors);
-        let flat: &[f32] = pulp::bytemuck::cast_slice(sums.as_flattened());
-        for (r, row) in flat.chunks_exact(width).take(last + 1).enumerate() {
-            to.rows[(first + r) * to.step + panel.first..][..panel.live].copy_from_slice(&row[..panel.live]);
-        }
-    }
+    all_turned(&plan.to_tokens, plan.rows(of, head), plan.features, scale, packed)
 }
 
 /// A head's weights, into `room`.
 #[inline(always)]
 fn weigh<S: Simd>(simd: S, plan: &Plan, q: &[f32], k: &[f32], head: usize, room: &mut Room) {
     let right = turned(plan, k, head, plan.scale(), &mut room.packed);
-    let to = To { rows: &mut room.weights, step: plan.tokens };
+    let to = To { rows: &mut room.weights, step: plan.tokens, onto: Onto::Nothing };
     product(simd, plan.rows(q, head), &plan.over_features, &right, to);
     room.weights.chunks_exact_mut(plan.tokens).for_each(softmax);
 }
@@ -205,7 +132,8 @@ impl WithSimd for Forward<'_> {
             weigh(simd, plan, q, k, head, room);
             let right = straight(plan, v, head, &mut room.packed);
             let left = Rows { source: &room.weights, step: plan.tokens, count: plan.tokens };
-            let to = To { rows: &mut y[head * plan.features..], step: plan.width() };
+            let rows = &mut y[head * plan.features..];
+            let to = To { rows, step: plan.width(), onto: Onto::Nothing };
             product(simd, left, &plan.over_tokens, &right, to);
         }
     }
@@ -247,7 +175,7 @@ impl WithSimd for Backward<'_> {
         let (tokens, scale) = (plan.tokens, plan.scale());
         for head in 0..plan.heads {
             let place = head * plan.features;
-            let to = |rows| To { rows, step: plan.width() };
+            let to = |rows| To { rows, step: plan.width(), onto: Onto::Nothing };
             weigh(simd, plan, q, k, head, room);
 
             let right = straight(plan, g, head, &mut room.packed);
@@ -256,7 +184,7 @@ impl WithSimd for Backward<'_> {
             product(simd, left, &plan.down, &right, to(&mut for_v[place..]));
 
             let right = turned(plan, v, head, 1.0, &mut room.packed);
-            let cotangents = To { rows: &mut room.cotangents, step: tokens };
+            let cotangents = To { rows: &mut room.cotangents, step: tokens, onto: Onto::Nothing };
             product(simd, plan.rows(g, head), &plan.over_features, &right, cotangents);
             let rows = room.cotangents.chunks_exact_mut(tokens).zip(room.weights.chunks_exact(tokens));
             for (cotangents, weights) in rows {

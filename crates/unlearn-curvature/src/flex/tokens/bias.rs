@@ -1,4 +1,4 @@
-//! A bias added to rows, and its gradient: the sum of the rows' gradients.
+//! The gradient of a bias that is added to rows: the sum of their gradients.
 
 use pulp::Arch;
 use rayon::prelude::*;
@@ -8,20 +8,6 @@ use super::sums::total;
 /// Rows that a thread takes at once. What is summed in which order follows from it, and never from the number of
 /// threads.
 const TOGETHER: usize = 64;
-
-/// `bias` `[d]` onto each row of `y` `[rows, d]`.
-pub(super) fn add(y: &mut [f32], bias: &[f32]) {
-    let arch = Arch::new();
-    y.par_chunks_mut(TOGETHER * bias.len()).for_each(|y| {
-        arch.dispatch(|| {
-            for row in y.chunks_exact_mut(bias.len()) {
-                for (y, &bias) in row.iter_mut().zip(bias) {
-                    *y += bias;
-                }
-            }
-        });
-    });
-}
 
 /// The sum of the rows of `g` `[rows, d]`: `[d]`.
 pub(super) fn sum(g: &[f32], d: usize) -> Vec<f32> {

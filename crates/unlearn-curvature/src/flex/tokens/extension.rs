@@ -10,14 +10,11 @@ use burn::tensor::TensorData;
 
 use super::attention::{self, Plan};
 use super::{bias, gelu, layer_norm};
-use crate::flex::extension::{Host, contiguous, scalars, tensor, whole};
+use crate::flex::extension::{Host, contiguous, scalars, tensor};
 
 /// What is differentiable.
 #[backend_extension(Flex, Autodiff)]
 pub(super) trait TokenOps: Backend {
-    /// y `[rows, d]`, bias `[d]` → `[rows, d]`, in the place of y if nobody else has it.
-    fn direct_add_bias(y: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self>;
-
     /// Keeps the shape.
     fn direct_gelu(x: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -40,7 +37,7 @@ pub(super) trait TokenOps: Backend {
 
 /// What the way back needs.
 #[backend_extension(Flex)]
-pub(super) trait TokenKernels: Backend {
+pub(in crate::flex) trait TokenKernels: Backend {
     /// The sum of the rows of `[rows, d]`: `[d]`.
     fn direct_sum_of_rows(gradient: FloatTensor<Self>) -> FloatTensor<Self>;
 
@@ -81,12 +78,6 @@ fn plan(q: &Host, heads: usize) -> Plan {
 }
 
 impl TokenOps for Flex {
-    fn direct_add_bias(y: Host, bias: Host) -> Host {
-        let (mut y, bias) = (whole(y), contiguous(bias));
-        bias::add(y.storage_mut(), scalars(&bias));
-        y
-    }
-
     fn direct_gelu(x: Host) -> Host {
         let x = contiguous(x);
         shaped(gelu::forward(scalars(&x)), &x)
@@ -134,24 +125,6 @@ impl TokenKernels for Flex {
         let inputs = [scalars(&q), scalars(&k), scalars(&v)];
         let [for_q, for_k, for_v] = attention::backward(&plan(&q, heads), inputs, scalars(&gradient));
         (shaped(for_q, &q), shaped(for_k, &q), shaped(for_v, &q))
-    }
-}
-
-#[derive(Debug)]
-struct AddBiasBackward;
-
-impl<B: Backend + TokenKernels> Backward<B, 2> for AddBiasBackward {
-    type State = ();
-
-    fn backward(self, ops: Ops<Self::State, 2>, gradients: &mut Gradients, _: &mut Checkpointer) {
-        let [y_node, bias_node] = ops.parents;
-        let gradient = gradients.consume::<B>(&ops.node);
-        if let Some(node) = bias_node {
-            gradients.register::<B>(node.id, B::direct_sum_of_rows(gradient.clone()));
-        }
-        if let Some(node) = y_node {
-            gradients.register::<B>(node.id, gradient);
-        }
     }
 }
 
@@ -211,14 +184,6 @@ impl<B: Backend + TokenKernels> Backward<B, 3> for AttentionBackward {
 }
 
 impl<B: Backend + TokenOps + TokenKernels, C: CheckpointStrategy> TokenOps for Autodiff<B, C> {
-    fn direct_add_bias(y: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
-        let ((y, y_node), (bias, bias_node)) = (y.into_parts(), bias.into_parts());
-        match AddBiasBackward.prepare::<C>([y_node, bias_node]).compute_bound().stateful() {
-            OpsKind::Tracked(step) => step.finish((), B::direct_add_bias(y, bias)),
-            OpsKind::UnTracked(step) => step.finish(B::direct_add_bias(y, bias)),
-        }
-    }
-
     fn direct_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
         let (x, node) = x.into_parts();
         match GeluBackward.prepare::<C>([node]).compute_bound().stateful() {

@@ -1,21 +1,24 @@
-//! What transformers do between their matrix products: GELU, layer normalisation and attention, with their gradients,
-//! each in one pass over memory and on all threads.
+//! What transformers are made of: linear layers, GELU, layer normalisation and attention, with their gradients, each in
+//! one pass over memory and on all threads.
 //!
-//! Burn's flex backend computes the error function an entry at a time on one thread, and takes layer norms and softmax
-//! apart into a dozen operations where gradients are wanted.
+//! Burn's flex backend computes the error function an entry at a time on one thread, takes layer norms and softmax apart
+//! into a dozen operations where gradients are wanted, and multiplies the samples of a batch one by one.
 //!
 //! ```text
 //! math, sums  exponential, Φ, softmax of a row; sums over what threads have made
-//! bias, gelu, layer_norm, attention     kernels on slices
+//! product     matrix products of tiles
+//! linear, bias, gelu, layer_norm, attention     kernels on slices
 //! extension   the above as operations of the backend, with autodiff
 //! ```
 
 mod attention;
 mod bias;
-mod extension;
+pub(super) mod extension;
 mod gelu;
 mod layer_norm;
+pub(super) mod linear;
 mod math;
+mod product;
 mod sums;
 #[cfg(test)]
 mod tests;
@@ -25,6 +28,7 @@ use burn::backend::Dispatch;
 
 use super::{is_ours, is_plain};
 use extension::{TokenKernels, TokenOps};
+use linear::extension::LinearOp;
 
 /// x Φ(x), differentiable.
 pub(crate) fn gelu<const D: usize>(x: &Tensor<D>) -> Option<Tensor<D>> {
@@ -41,17 +45,26 @@ pub(crate) fn gelu_back(x: &Tensor<3>, cotangents: &Tensor<3>, columns: usize) -
     Some(Tensor::from_dispatch(Dispatch::direct_gelu_back(x, cotangents, columns)))
 }
 
-/// Whether [`add_bias`] serves.
-pub(crate) fn has_bias<const D: usize>(y: &Tensor<D>, bias: &Tensor<1>) -> bool {
-    is_ours(y) && is_ours(bias) && y.shape().num_elements() > 0 && bias.dims() == [y.dims()[D - 1]]
-}
-
-/// `bias` `[d]` onto the rows of `y` `[…, d]`, over `y` if nobody else has it; differentiable in both.
-pub(crate) fn add_bias<const D: usize>(y: Tensor<D>, bias: Tensor<1>) -> Tensor<D> {
-    let dims = y.dims();
-    let rows = y.reshape([dims[..D - 1].iter().product::<usize>(), dims[D - 1]]);
-    let y = Dispatch::direct_add_bias(rows.into_dispatch(), bias.into_dispatch());
-    Tensor::<2>::from_dispatch(y).reshape(dims)
+/// x `[…, i]` times weight `[i, o]`, plus bias `[o]`; differentiable in all three.
+pub(crate) fn linear<const D: usize>(
+    x: &Tensor<D>,
+    weight: &Tensor<2>,
+    bias: Option<&Tensor<1>>,
+) -> Option<Tensor<D>> {
+    let (mut dims, [inputs, outputs]) = (x.dims(), weight.dims());
+    // A layer of other sizes is Burn's to refuse.
+    let fits = dims[D - 1] == inputs && bias.is_none_or(|bias| bias.dims() == [outputs] && is_ours(bias));
+    if !fits || !is_ours(x) || !is_ours(weight) || outputs == 0 || x.shape().num_elements() == 0 {
+        return None;
+    }
+    let rows = x.clone().reshape([x.shape().num_elements() / inputs, inputs]);
+    let y = Dispatch::direct_linear(
+        rows.into_dispatch(),
+        weight.clone().into_dispatch(),
+        bias.map_or_else(|| Tensor::empty([0], &x.device()), Tensor::clone).into_dispatch(),
+    );
+    dims[D - 1] = outputs;
+    Some(Tensor::<2>::from_dispatch(y).reshape(dims))
 }
 
 /// Layer normalisation of the rows of x `[…, d]` with gamma and beta `[d]`, differentiable in all three.

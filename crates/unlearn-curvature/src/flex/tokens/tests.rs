@@ -4,7 +4,7 @@ use burn::Tensor;
 use burn::tensor::activation::{self, softmax};
 use burn::tensor::{DType, Device, Distribution, TensorData};
 
-use super::{add_bias, attention, gelu, gelu_back, has_bias, layer_norm, math};
+use super::{attention, gelu, gelu_back, layer_norm, linear, math};
 
 /// 2⁻²⁴, half a unit in the last place of numbers near 1.
 const UNIT: f64 = 1.0 / (1u64 << 24) as f64;
@@ -102,26 +102,94 @@ fn columns_of_a_sample_share_its_derivatives() {
     }
 }
 
+/// Burn's own layer in the precision of its inputs.
+fn by_burn(x: Tensor<3>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
+    let [n, t, inputs] = x.dims();
+    let [_, outputs] = weight.dims();
+    let y = x.reshape([n * t, inputs]).matmul(weight);
+    let y = bias.map_or(y.clone(), |bias| y + bias.reshape([1, outputs]));
+    y.reshape([n, t, outputs])
+}
+
 #[test]
-fn a_bias_is_added_and_sums_its_gradient() {
+fn linear_layers_and_their_gradients_are_those_of_the_definition() {
     Device::flex().seed(7);
-    let (y, bias, g) = (random([3, 50, 7], 1.0), random([7], 1.0), random([3, 50, 7], 1.0));
-    assert!(has_bias(&y, &bias) && !has_bias(&y, &random([3], 1.0)) && !has_bias(&wide(&y), &wide(&bias)));
-    let (ty, tb) = (taped(&y), taped(&bias));
-    let sum = add_bias(ty.clone(), tb.clone());
-    let expected = y.clone() + bias.clone().reshape([1, 1, 7]);
-    assert_eq!(host(sum.clone().inner()), host(expected));
-    let gradients = (sum * g.clone().autodiff()).sum().backward();
-    assert_eq!(host(ty.grad(&gradients).unwrap()), host(g.clone()));
-    let expected = wide(&g).reshape([150, 7]).sum_dim(0).reshape([7]);
-    // At most 64 additions in a row in float32, of sums below 64 times the largest.
-    close("bias'", tb.grad(&gradients).unwrap(), expected, largest(&g) * 64.0, 64.0);
-    // Who else has y keeps it, and a frozen bias has no gradient.
-    let before = host(y.clone());
-    assert_ne!(host(add_bias(y.clone(), bias.clone())), before);
-    assert_eq!(host(y), before);
-    let gradients = add_bias(ty.clone(), bias.clone().autodiff()).sum().backward();
-    assert!(ty.grad(&gradients).is_some() && bias.autodiff().grad(&gradients).is_none());
+    // Of one, of less than a tile, across several blocks of samples, of panels of every width.
+    for [n, t, inputs, outputs] in
+        [[1, 1, 1, 1], [2, 3, 5, 8], [3, 200, 7, 10], [4, 128, 48, 96], [5, 65, 30, 130], [1, 49, 200, 33]]
+    {
+        for with_bias in [true, false] {
+            let (x, g) = (random([n, t, inputs], 1.0), random([n, t, outputs], 1.0));
+            let (weight, bias) = (random([inputs, outputs], 1.0), random([outputs], 1.0));
+            let bias = with_bias.then_some(bias);
+            let own = |x: Tensor<3>, w: Tensor<2>, b: Option<Tensor<1>>| linear(&x, &w, b.as_ref()).unwrap();
+            let all = |f: &dyn Fn(Tensor<3>, Tensor<2>, Option<Tensor<1>>) -> Tensor<3>,
+                       exact: bool,
+                       size: bool| {
+                let dress = |t: Tensor<1>| if size { t.abs() } else { t };
+                let [x, g] = [&x, &g].map(|t| if size { t.clone().abs() } else { t.clone() });
+                let weight = if size { weight.clone().abs() } else { weight.clone() };
+                let bias = bias.clone().map(dress);
+                let (x, weight, bias) = if exact {
+                    (taped(&wide(&x)), taped(&wide(&weight)), bias.map(|b| taped(&wide(&b))))
+                } else {
+                    (taped(&x), taped(&weight), bias.map(|b| taped(&b)))
+                };
+                let g = if exact { wide(&g) } else { g };
+                let y = f(x.clone(), weight.clone(), bias.clone());
+                let gradients = (y.clone() * g.autodiff()).sum().backward();
+                let of_bias = bias.map(|bias| bias.grad(&gradients).unwrap());
+                (y.inner(), x.grad(&gradients).unwrap(), weight.grad(&gradients).unwrap(), of_bias)
+            };
+            let (got, expected, size) =
+                (all(&own, false, false), all(&by_burn, true, false), all(&by_burn, true, true));
+            // A rounding of each product and of each sum, of the magnitudes of what is summed.
+            let units = |terms: usize| 2.0 * (terms + 1) as f64;
+            close("y", got.0, expected.0, largest(&size.0), units(inputs));
+            close("x'", got.1, expected.1, largest(&size.1), units(outputs));
+            close("W'", got.2, expected.2, largest(&size.2), units(n * t));
+            assert_eq!(got.3.is_some(), with_bias);
+            if let (Some(got), Some(expected), Some(size)) = (got.3, expected.3, size.3) {
+                close("b'", got, expected, largest(&size), units(n * t));
+            }
+        }
+    }
+}
+
+#[test]
+fn linear_layers_of_other_sizes_are_not_for_the_kernel() {
+    let (x, weight, bias) = (random([2, 3, 4], 1.0), random([4, 5], 1.0), random([5], 1.0));
+    assert_eq!(linear(&x, &weight, Some(&bias)).unwrap().dims(), [2, 3, 5]);
+    assert!(linear(&x, &random([3, 5], 1.0), None).is_none());
+    assert!(linear(&x, &weight, Some(&random([4], 1.0))).is_none());
+    assert!(linear(&wide(&x), &wide(&weight), None).is_none());
+    assert!(linear(&x.clone().slice_dim(1, 0..0), &weight, None).is_none());
+    // What is turned lies otherwise in memory and is the same.
+    let turned = weight.clone().transpose().reshape([5, 4]);
+    let turned = Tensor::<2>::from_data(turned.to_data(), &Device::flex()).transpose();
+    assert_eq!(host(linear(&x, &turned, None).unwrap()), host(linear(&x, &weight, None).unwrap()));
+    // What is frozen has no gradient, and the rest has its own.
+    let (tx, tw) = (taped(&x), taped(&weight));
+    let y = linear(&tx, &weight.clone().autodiff(), Some(&bias.clone().autodiff())).unwrap();
+    assert!(tx.grad(&y.sum().backward()).is_some());
+    let gradients = linear(&x.clone().autodiff(), &tw, None).unwrap().sum().backward();
+    assert!(tw.grad(&gradients).is_some() && x.autodiff().grad(&gradients).is_none());
+}
+
+#[test]
+fn products_do_not_depend_on_the_number_of_threads() {
+    Device::flex().seed(9);
+    let (x, weight, g) = (random([6, 100, 40], 1.0), random([40, 70], 1.0), random([6, 100, 70], 1.0));
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let (x, weight) = (taped(&x), taped(&weight));
+            let y = linear(&x, &weight, None).unwrap();
+            let gradients = (y.clone() * g.clone().autodiff()).sum().backward();
+            (host(y.inner()), host(x.grad(&gradients).unwrap()), host(weight.grad(&gradients).unwrap()))
+        })
+    };
+    assert_eq!(run(1), run(3));
 }
 
 /// Burn's operations in the precision of `x`.
