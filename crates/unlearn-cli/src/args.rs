@@ -58,7 +58,7 @@ pub(crate) enum Command {
     Recipe(RecipeCommand),
     /// Take a network from PyTorch or adapters from peft.
     Import(ImportArgs),
-    /// Hand a network to PyTorch.
+    /// Hand a network to PyTorch, transformers or timm, or its adapters to peft.
     Export(ExportArgs),
     /// List the unlearning methods, or print the manual page of one.
     Methods(MethodsArgs),

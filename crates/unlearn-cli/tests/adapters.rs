@@ -11,7 +11,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use common::{TINY, TINY_VIT, Tool};
 use serde_json::Value;
-use unlearn::models::{LoraConfig, ResNetConfig, StateDict, Stem, add_adapters, checkpoint};
+use unlearn::models::{LoraConfig, ModelConfig, ResNetConfig, StateDict, Stem, add_adapters, checkpoint};
 use unlearn::prune::MaskSet;
 
 #[test]
@@ -158,6 +158,48 @@ fn a_stage_that_was_changed_does_not_go_out() {
     assert!(!tool.root().join("out.pth").exists());
 }
 
+/// The adapters of `stage`, as peft would describe them, into the network that they began from, and out again.
+#[track_caller]
+fn merged_kept_and_out_again(tool: &Tool, stage: &Path, base: &Path, config: &Value) {
+    let name = stage.parent().and_then(Path::file_name).unwrap().to_str().unwrap();
+    let [theirs, merged, copy, peft] =
+        ["theirs", "merged", "copy", "peft"].map(|kind| tool.path(&format!("{kind}-{name}")));
+    let (weights, description) = ("adapter_model.safetensors", "adapter_config.json");
+    // What peft knows of the base and we do not is not lost.
+    let mut described = config.clone();
+    described["base_model_name_or_path"] = "someone/network".into();
+    described["revision"] = "abc123".into();
+    described["task_type"] = "IMAGE_CLASSIFICATION".into();
+    described["auto_mapping"] = serde_json::json!({ "base_model_class": "Network" });
+    fs::create_dir(&theirs).unwrap();
+    fs::write(Path::new(&theirs).join(description), described.to_string()).unwrap();
+    fs::copy(stage.join("adapter").join(weights), Path::new(&theirs).join(weights)).unwrap();
+
+    tool.succeeds(&["import", &theirs, "--base", base.to_str().unwrap(), "--out", &merged]);
+    let model = |folder: &Path| state(folder.join("model.safetensors"));
+    assert_eq!(model(Path::new(&merged)), model(stage), "{name}");
+    // An import of the import keeps them.
+    tool.succeeds(&["import", &merged, "--out", &copy]);
+    let stage_path = stage.to_str().unwrap();
+    for (source, expected) in [(&*merged, &described), (&copy, &described), (stage_path, config)] {
+        tool.succeeds(&["export", source, "--for", "peft", "--out", &peft]);
+        let read = |folder: &Path, file: &str| fs::read(folder.join(file)).unwrap();
+        let got: Value = serde_json::from_slice(&read(Path::new(&peft), description)).unwrap();
+        assert_eq!(&got, expected, "{source}");
+        let same = read(Path::new(&peft), weights) == read(&stage.join("adapter"), weights);
+        assert!(same, "{source}: other weights");
+        fs::remove_dir_all(&peft).unwrap();
+    }
+    // They belong to the stage: a change is found, by whatever name it goes.
+    let altered = Path::new(&merged).join("adapter").join(weights);
+    let mut bytes = fs::read(&altered).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(altered, bytes).unwrap();
+    for source in [&merged, &format!("{merged}/model.safetensors")] {
+        tool.fails(&["export", source, "--for", "peft", "--out", &peft], 4, &["E_STAGE", weights]);
+    }
+}
+
 /// The adapters beside a method's model give that model when they are merged into the original, and are what peft reads.
 #[track_caller]
 fn adapters_stand_beside(text: &str, targets: &str, networks: &[(&str, &str)]) {
@@ -175,45 +217,7 @@ fn adapters_stand_beside(text: &str, targets: &str, networks: &[(&str, &str)]) {
             name.contains("lora_B") && tensor.values.iter().any(|v| *v != 0.0)
         };
         assert!(adapters.iter().any(moved), "they never learned");
-        let (folder, base) = (stage.join("adapter"), tool.root().join("out").join(original));
-        let merged = tool.root().join(format!("merged-{network}"));
-        // What peft knows of the base and we do not is not lost.
-        let mut config = config;
-        config["base_model_name_or_path"] = "someone/network".into();
-        let own = folder;
-        let folder = tool.root().join(format!("theirs-{network}"));
-        fs::create_dir(&folder).unwrap();
-        fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
-        fs::copy(own.join("adapter_model.safetensors"), folder.join("adapter_model.safetensors")).unwrap();
-        let [folder, base, out] = [&folder, &base, &merged].map(|path| path.to_str().unwrap());
-        tool.succeeds(&["import", folder, "--base", base, "--out", out]);
-        assert_eq!(
-            state(merged.join("model.safetensors")),
-            state(stage.join("model.safetensors")),
-            "{network}"
-        );
-        // They go out to peft again as they came, from the import and from the stage itself.
-        for (source, name) in [(out, "someone/network".into()), (stage.to_str().unwrap(), Value::Null)] {
-            let peft = tool.path(&format!("peft-{network}"));
-            tool.succeeds(&["export", source, "--for", "peft", "--out", &peft]);
-            let files = ["adapter_config.json", "adapter_model.safetensors"].map(|name| {
-                let read = |folder: &Path| fs::read(folder.join(name)).unwrap();
-                (read(Path::new(&peft)), read(&own))
-            });
-            let [config, ours] =
-                [&files[0].0, &files[0].1].map(|f| serde_json::from_slice::<Value>(f).unwrap());
-            assert_eq!(config["base_model_name_or_path"], name);
-            let but_for_the_base = |mut config: Value| {
-                config["base_model_name_or_path"] = Value::Null;
-                config
-            };
-            assert_eq!(but_for_the_base(config), but_for_the_base(ours));
-            assert!(files[1].0 == files[1].1, "{source}");
-            fs::remove_dir_all(&peft).unwrap();
-        }
-        // It belongs to the stage: a change of it is found.
-        let commit: Value = serde_json::from_slice(&fs::read(stage.join("COMMIT.json")).unwrap()).unwrap();
-        assert!(commit["files"]["adapter/adapter_model.safetensors"]["sha256"].is_string(), "{commit}");
+        merged_kept_and_out_again(&tool, &stage, &tool.root().join("out").join(original), &config);
         assert!(!tool.root().join("out").join(network).join("retrain/adapter").exists());
     }
     // A run that is done is found done.
@@ -224,6 +228,34 @@ fn adapters_stand_beside(text: &str, targets: &str, networks: &[(&str, &str)]) {
 fn adapters_of_a_residual_network_stand_beside_its_model() {
     let targets = "targets = [\"conv1\", \"conv2\"], modules_to_save = [\"fc\"]";
     adapters_stand_beside(TINY, targets, &[("dense", "base"), ("sparse", "sparse/original")]);
+}
+
+/// torchvision's own networks do not say that theirs is the stem for large pictures.
+#[test]
+fn a_first_kernel_of_seven_is_torchvisions_stem() {
+    let tool = Tool::new();
+    let mut rng = unlearn::data::Seed(1).rng(unlearn::data::Stream::Init, 0, 0);
+    let config = ResNetConfig { width: 4, ..ResNetConfig::resnet18(10).with_stem(Stem::ImageNet) };
+    let network = config.init(&[0.5; 3], &[0.25; 3], &Device::flex(), &mut rng).unwrap();
+    let (file, state) = (tool.path("theirs.pth"), StateDict::of(&network).unwrap());
+    checkpoint::write_torch(&file, &state).unwrap();
+    let line = [
+        "import",
+        &file,
+        "--model",
+        "resnet18",
+        "--classes",
+        "10",
+        "--width",
+        "4",
+        "--out",
+        &tool.path("in"),
+    ];
+    let done = tool.run(&line);
+    assert!(done.code == 0 && done.stderr.contains("max pooling"), "{}", done.stderr);
+    let read = checkpoint::read(tool.root().join("in/model.safetensors")).unwrap();
+    assert_eq!(read.state, state);
+    assert_eq!(read.metadata.model().unwrap(), Some(ModelConfig::ResNet(config)));
 }
 
 #[test]

@@ -4,8 +4,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tempfile::TempDir;
-use unlearn::burn::tensor::Device;
-use unlearn::data::{Seed, Stream};
 use unlearn::models::checkpoint::{self, Checkpoint, Metadata};
 use unlearn::models::lora::{CONFIG_FILE, Kept};
 use unlearn::models::{Architecture, ArchitectureVisitor, ModelConfig, StateDict, Stem, load_peft};
@@ -43,7 +41,7 @@ pub(crate) struct ImportArgs {
     /// Width of its first stage, where it is not the published one.
     #[arg(long, value_name = "CHANNELS", requires = "model")]
     width: Option<usize>,
-    /// The network that adapters from peft are merged into, and beside whose weights they are kept: what `train`, `prune`, `forget` or `import` made, a
+    /// The network that adapters from peft are merged into (they are kept beside the result): what `train`, `prune`, `forget` or `import` made, a
     /// checkpoint file or a folder of Hugging Face.
     #[arg(long, value_name = "PATH")]
     base: Option<PathBuf>,
@@ -110,8 +108,13 @@ fn config(arguments: &ImportArgs, found: &Source) -> Result<ModelConfig, Failure
             model.validate()?;
             match &mut model {
                 ModelConfig::Vit(vit) if *timm => vit.layer_norm_eps = TIMM_EPSILON,
-                // torchvision's own networks begin with a kernel of 7 × 7, which no network for small pictures has.
-                ModelConfig::ResNet(resnet) if first_kernel(state) == Some(7) => resnet.stem = Stem::ImageNet,
+                // Stride and pooling have no weights; this kernel is taken to come with those of the publication.
+                ModelConfig::ResNet(resnet) if first_kernel(state) == Some(7) => {
+                    tracing::warn!(
+                        "its first kernel is 7 × 7: read as torchvision's stem, with stride 2 and max pooling behind it"
+                    );
+                    resnet.stem = Stem::ImageNet;
+                }
                 _ => {}
             }
             Some(model)
@@ -213,19 +216,20 @@ impl ArchitectureVisitor for Bring<'_> {
 
     fn visit<A: Architecture>(self, architecture: &A) -> Self::Output {
         let Self { found, state, adapters, out } = self;
-        let place = found.file.display().to_string();
-        let channels = state.get("normalize.mean").map_or(3, |t| t.values.len());
-        let device: Device = crate::device::any()?;
-        let mut rng = Seed(0).rng(Stream::Init, 0, 0);
-        let fresh = architecture.build(&vec![0.5; channels], &vec![0.25; channels], &device, &mut rng)?;
-        let mut whole = state.clone();
-        // Constants of the data that the file does not have are the data set's, once there is one.
-        whole.complete_from(&StateDict::of(&fresh)?, "normalize.");
-        let model = whole.load_into(fresh).map_err(|e| Failure::from(e).within(&place))?;
+        let model = found.network(architecture, state.clone())?;
         let mask = found.mask(&model)?;
-        let Some(folder) = adapters else { return Ok(Brought { state, mask, adapter: Vec::new() }) };
+        let read = |folder: &Path| {
+            let place = folder.display().to_string();
+            load_peft(model.clone(), folder).map_err(|error| source::named(error.into(), &place))
+        };
+        let Some(folder) = adapters else {
+            // What a stage keeps of its own goes along.
+            let own =
+                found.adapter()?.map(|own| adapter_files(&read(&own)?, out.aside()?.path())).transpose()?;
+            return Ok(Brought { state, mask, adapter: own.unwrap_or_default() });
+        };
 
-        let adapted = load_peft(model, folder)?;
+        let adapted = read(folder)?;
         let kept: Kept = mask
             .iter()
             .flat_map(MaskSet::iter)

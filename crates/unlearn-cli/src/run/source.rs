@@ -5,14 +5,15 @@ mod folder;
 use std::path::{Path, PathBuf};
 
 use unlearn::burn::module::Module;
+use unlearn::data::{Seed, Stream};
 use unlearn::models::checkpoint::{self, Checkpoint, HostTensor, Metadata};
 use unlearn::models::vit::{HuggingFaceVit, from_timm, has_timm_names, masks_from_timm};
-use unlearn::models::{ModelConfig, StateDict};
+use unlearn::models::{Architecture, ModelConfig, StateDict};
 use unlearn::prune::MaskSet;
 use unlearn::train::TrainError;
-use unlearn::train::commit::Commit;
+use unlearn::train::commit::{COMMIT, Commit};
 
-use super::artefact::{MASK, MODEL};
+use super::artefact::{ADAPTER, MASK, MODEL};
 use super::origin::{UNMASKED, check_mask};
 use super::provenance::Provenance;
 use crate::error::{Exit, Failure};
@@ -31,7 +32,7 @@ pub(crate) struct Source {
 impl Source {
     /// A file of the stage that the weights are from. What lies beside a stage's model belongs to it; other files stand
     /// for themselves.
-    pub(crate) fn beside(&self, name: &str) -> Option<PathBuf> {
+    pub(super) fn beside(&self, name: &str) -> Option<PathBuf> {
         let in_stage = self.file.file_name().is_some_and(|file| file == MODEL);
         Some(self.file.with_file_name(name)).filter(|path| in_stage && path.exists())
     }
@@ -42,6 +43,32 @@ impl Source {
             return Some(self.file.join(MASK)).filter(|path| path.exists());
         }
         self.beside(MASK)
+    }
+
+    /// The folder of adapters that were merged into it, whole as it was committed.
+    pub(crate) fn adapter(&self) -> Result<Option<PathBuf>, Failure> {
+        let Some(folder) = self.beside(ADAPTER) else { return Ok(None) };
+        // Whoever named the file has not had the stage looked at.
+        if let Some(stage) = self.file.parent().filter(|stage| stage.join(COMMIT).exists()) {
+            Commit::open(stage).and_then(|commit| commit.verify()).map_err(altered)?;
+        }
+        Ok(Some(folder))
+    }
+
+    /// The network that has the weights `state`, taken out of this. Constants of the data that it does not have are
+    /// anything: they are the data set's, once there is one.
+    pub(crate) fn network<A: Architecture>(
+        &self,
+        architecture: &A,
+        mut state: StateDict,
+    ) -> Result<A::Model, Failure> {
+        let channels = state.get("normalize.mean").map_or(3, |mean| mean.values.len());
+        let mut rng = Seed(0).rng(Stream::Init, 0, 0);
+        let (mean, std) = (vec![0.5; channels], vec![0.25; channels]);
+        let fresh = architecture.build(&mean, &std, &crate::device::any()?, &mut rng)?;
+        state.complete_from(&StateDict::of(&fresh)?, "normalize.");
+        let place = self.file.display().to_string();
+        state.load_into(fresh).map_err(|error| Failure::from(error).within(&place))
     }
 
     fn is_folder(&self) -> bool {
@@ -104,7 +131,7 @@ fn grown(mask: &Path) -> Failure {
 }
 
 /// A library's failure with the file in front, where it does not name one itself.
-pub(super) fn named(failure: Failure, file: &str) -> Failure {
+pub(crate) fn named(failure: Failure, file: &str) -> Failure {
     if failure.place.contains(file) { failure } else { failure.within(file) }
 }
 
@@ -135,7 +162,7 @@ pub(crate) fn read(path: &Path) -> Result<Source, Failure> {
         };
     }
     // A stage's files belong together: a changed or missing one is found before any is used.
-    if let Some(stage) = file.parent().filter(|folder| file != path && folder.join("COMMIT.json").exists()) {
+    if let Some(stage) = file.parent().filter(|folder| file != path && folder.join(COMMIT).exists()) {
         Commit::open(stage).and_then(|commit| commit.verify()).map_err(altered)?;
     }
     let mut checkpoint = checkpoint::read(&file)?;

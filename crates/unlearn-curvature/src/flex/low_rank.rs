@@ -16,8 +16,8 @@ use burn::backend::autodiff::grads::Gradients;
 use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, Scalar, TensorMetadata, backend_extension};
-use burn::tensor::TensorData;
 use burn::tensor::ops::ConvOptions;
+use burn::tensor::{DType, TensorData};
 use pulp::Arch;
 use rayon::prelude::*;
 
@@ -68,7 +68,8 @@ pub(crate) fn low_rank_linear(
     if !fits || !branch.is_ours(x) || sizes.as_flattened().contains(&0) {
         return None;
     }
-    let bias = bias.map_or_else(|| Tensor::empty([0], &x.device()), Tensor::clone).into_dispatch();
+    let bias =
+        bias.map_or_else(|| Tensor::empty([0], (&x.device(), DType::F32)), Tensor::clone).into_dispatch();
     let Branch { weight, a, b, factor } = branch;
     let [x, weight, a, b] = [x.clone(), weight, a, b].map(Tensor::into_dispatch);
     Some(Tensor::from_dispatch(Dispatch::low_rank_linear(x, weight, a, b, bias, factor)))

@@ -16,7 +16,7 @@
 //! sweep    batch normalisation and ReLU of a reverse sweep
 //! elementwise  gradient descent, AdamW and sums of squares
 //! low_rank  layers with a narrow branch beside a frozen weight
-//! tokens   GELU, layer norms and attention of transformers
+//! tokens   linear layers, GELU, layer norms and attention of transformers
 //! extension  the above as operations of the backend, with autodiff
 //! ```
 //!
@@ -254,7 +254,7 @@ pub(crate) fn norm_back(
     if !plain || cotangents.shape().num_elements() == 0 {
         return None;
     }
-    let nothing = || Tensor::empty([0, 1, 1, 1], &cotangents.device());
+    let nothing = || Tensor::empty([0, 1, 1, 1], (&cotangents.device(), DType::F32));
     let (back, shift, scale) = Dispatch::direct_norm_sweep(
         cotangents.clone().into_dispatch(),
         x.cloned().unwrap_or_else(nothing).into_dispatch(),

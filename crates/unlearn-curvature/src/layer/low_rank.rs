@@ -7,7 +7,7 @@ use burn::Tensor;
 use burn::nn::Linear;
 use burn::nn::conv::Conv2d;
 
-use super::conv;
+use super::{conv, linear};
 
 /// `layer(x) + factor · up(down(x))` of x `[n, i, h, w]`.
 pub(crate) fn conv(layer: &Conv2d, [down, up]: [&Conv2d; 2], factor: f64, x: Tensor<4>) -> Tensor<4> {
@@ -30,8 +30,8 @@ pub(crate) fn linear<const D: usize>(
     if let Some(y) = joined::linear(layer, [down, up], factor, &x) {
         return y;
     }
-    let branch = up.forward(scaled(down.forward(x.clone()), factor));
-    layer.forward(x) + branch
+    let branch = linear::forward(up, scaled(linear::forward(down, x.clone()), factor));
+    linear::forward(layer, x) + branch
 }
 
 /// Scaled where it is smallest.

@@ -8,6 +8,7 @@ use burn::module::Module;
 use burn::nn::{Dropout, DropoutConfig};
 use burn::tensor::Device;
 use rand::Rng;
+use serde_json::{Map, Value};
 use unlearn_curvature::tape::{Plain, Tape, Var};
 use unlearn_curvature::{ParamInfo, parameters};
 
@@ -41,8 +42,8 @@ pub(super) struct Plan {
     pub(super) config: LoraConfig,
     pub(super) full: BTreeSet<String>,
     pub(super) frozen: Frozen,
-    /// What the folder that they were read from calls the base.
-    pub(super) base_model: Option<String>,
+    /// The description in the folder that they were read from.
+    pub(super) described: Map<String, Value>,
     /// Parameters of the base, trained or frozen.
     base_parameters: usize,
 }
@@ -133,7 +134,7 @@ pub(super) fn assemble<M: Classifier>(
         config: config.clone(),
         full: chosen.full.clone(),
         frozen,
-        base_model: None,
+        described: Map::new(),
         base_parameters: infos.iter().filter(|info| info.trainable).map(size).sum(),
     };
     let adapted = Adapted { base: frozen_base, convs, linears, plan: Arc::new(plan) }.valid();

@@ -57,7 +57,8 @@ fn transposed(matrix: &HostTensor) -> HostTensor {
 impl<M: Classifier> Adapted<M> {
     /// Writes the adapters, and the modules trained in full, as `peft` would: `PeftModel.from_pretrained` opens them on
     /// the PyTorch network of the same names. `base_model` is the base's name or path for its `adapter_config.json`; without
-    /// one it is what the folder said that the adapters were read from.
+    /// one it is what the folder said that the adapters were read from. What else stood there (`task_type`, `revision`,
+    /// `auto_mapping`, …) is written again.
     /// The folder is made where it is not there.
     ///
     /// # Errors
@@ -91,35 +92,42 @@ impl<M: Classifier> Adapted<M> {
         Ok(())
     }
 
+    /// What was read, if it was, with the fields that say how the adapters compute as they are here.
     fn peft_config(&self, base_model: Option<&str>) -> Value {
         let LoraConfig { rank, alpha, dropout, rs_lora, targets, .. } = &self.plan.config;
         // peft's α is a whole number as a rule.
         let alpha = if alpha.fract() == 0.0 && *alpha < 1e15 { json!(*alpha as i64) } else { json!(alpha) };
         let full = (!self.plan.full.is_empty()).then_some(&self.plan.full);
-        let base_model = base_model.or(self.plan.base_model.as_deref());
         // A set, as peft has it: what is read and written again is the same.
         let targets: BTreeSet<_> = targets.iter().collect();
-        json!({
+        let usual = json!({
             "alpha_pattern": {},
-            "base_model_name_or_path": base_model,
-            "bias": "none",
+            "base_model_name_or_path": null,
             "fan_in_fan_out": false,
-            "inference_mode": true,
             "init_lora_weights": true,
             "layers_pattern": null,
             "layers_to_transform": null,
+            "rank_pattern": {},
+            "revision": null,
+            "task_type": null,
+            "use_dora": false,
+        });
+        let ours = json!({
+            "bias": "none",
+            "inference_mode": true,
             "lora_alpha": alpha,
             "lora_dropout": dropout,
             "modules_to_save": full,
             "peft_type": "LORA",
             "r": rank,
-            "rank_pattern": {},
-            "revision": null,
             "target_modules": targets,
-            "task_type": null,
-            "use_dora": false,
             "use_rslora": rs_lora,
-        })
+        });
+        let named = base_model.map(|base| json!({ "base_model_name_or_path": base }));
+        let parts = [usual, Value::Object(self.plan.described.clone()), ours].into_iter().chain(named);
+        let fields =
+            parts.filter_map(|part| if let Value::Object(fields) = part { Some(fields) } else { None });
+        Value::Object(fields.flatten().collect())
     }
 }
 
@@ -133,7 +141,7 @@ impl<M: Classifier> Adapted<M> {
 /// non-finite weights, [`LoraError::Untaped`].
 pub fn load_peft<M: Classifier>(base: M, folder: impl AsRef<Path>) -> Result<Adapted<M>, LoraError> {
     let folder = folder.as_ref();
-    let (config, base_model) = read_config(&folder.join(CONFIG_FILE))?;
+    let (config, described) = read_config(&folder.join(CONFIG_FILE))?;
     let state = checkpoint::read(weights_in(folder)?)?.state;
     state.check_finite()?;
 
@@ -170,7 +178,7 @@ pub fn load_peft<M: Classifier>(base: M, folder: impl AsRef<Path>) -> Result<Ada
             Branch::Linear(LinearAdapter::of(target, scale, dropout, tensor(a), tensor(b)))
         }
     })?;
-    Arc::make_mut(&mut adapted.plan).base_model = base_model;
+    Arc::make_mut(&mut adapted.plan).described = described;
     Ok(adapted)
 }
 
@@ -209,8 +217,8 @@ fn weights_in(folder: &Path) -> Result<PathBuf, LoraError> {
     })
 }
 
-/// The configuration, and what it calls the base.
-fn read_config(path: &Path) -> Result<(LoraConfig, Option<String>), LoraError> {
+/// The configuration, and all that stands there.
+fn read_config(path: &Path) -> Result<(LoraConfig, Map<String, Value>), LoraError> {
     const MEND: &str = "Save the adapter again as plain LoRA, or merge it where it was made";
     let folder =
         |got: String, expected, mend| LoraError::Folder { path: path.to_owned(), got, expected, mend };
@@ -256,9 +264,8 @@ fn read_config(path: &Path) -> Result<(LoraConfig, Option<String>), LoraError> {
         Some(Value::Bool(rs_lora)) => *rs_lora,
         Some(_) => return Err(wrong("use_rslora", "true or false")),
     };
-    let base_model = fields.get("base_model_name_or_path").and_then(Value::as_str).map(str::to_owned);
     let config = LoraConfig { rank, alpha, dropout, rs_lora, targets, modules_to_save, norms: Norms::Frozen };
-    Ok((config, base_model))
+    Ok((config, fields))
 }
 
 /// The first field that asks for something else than plain LoRA, with what is expected there.

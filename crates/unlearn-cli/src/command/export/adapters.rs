@@ -2,19 +2,18 @@
 
 use std::path::Path;
 
-use unlearn::data::{Seed, Stream};
 use unlearn::models::lora::WEIGHTS_FILE;
-use unlearn::models::{Architecture, ArchitectureVisitor, StateDict, checkpoint, load_peft};
+use unlearn::models::{Architecture, ArchitectureVisitor, checkpoint, load_peft};
 
 use super::{folder, nameless};
 use crate::error::{Exit, Failure};
 use crate::run::artefact::ADAPTER;
-use crate::run::source::Source;
+use crate::run::source::{Source, named};
 
 /// Writes the adapters that stand beside a network, checked against it; gives the number of their tensors and the
 /// fingerprint of their values.
 pub(super) fn write(out: &Path, found: &Source) -> Result<(usize, String), Failure> {
-    let Some(adapters) = found.beside(ADAPTER) else {
+    let Some(adapters) = found.adapter()? else {
         return Err(Failure::new(
             "E_LORA_FORMAT",
             Exit::Checkpoint,
@@ -41,16 +40,9 @@ impl ArchitectureVisitor for Write<'_> {
 
     fn visit<A: Architecture>(self, architecture: &A) -> Self::Output {
         let Self { out, found, folder: adapters } = self;
-        let state = &found.checkpoint.state;
-        let channels = state.get("normalize.mean").map_or(3, |t| t.values.len());
-        let mut rng = Seed(0).rng(Stream::Init, 0, 0);
-        let device = crate::device::any()?;
-        let fresh = architecture.build(&vec![0.5; channels], &vec![0.25; channels], &device, &mut rng)?;
-        let mut whole = state.clone();
-        whole.complete_from(&StateDict::of(&fresh)?, "normalize.");
-        let place = found.file.display().to_string();
-        let model = whole.load_into(fresh).map_err(|e| Failure::from(e).within(&place))?;
-        let adapted = load_peft(model, adapters)?;
+        let model = found.network(architecture, found.checkpoint.state.clone())?;
+        let place = adapters.display().to_string();
+        let adapted = load_peft(model, adapters).map_err(|error| named(error.into(), &place))?;
         folder::whole(out, |aside| Ok(adapted.save_peft(aside, None)?))
     }
 }

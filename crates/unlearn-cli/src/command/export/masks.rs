@@ -1,7 +1,6 @@
 //! Pruned weights as `torch.nn.utils.prune` keeps them.
 
 use unlearn::curvature::ParamTree;
-use unlearn::data::{Seed, Stream};
 use unlearn::models::checkpoint::{HostTensor, Mask, MaskMap, Metadata};
 use unlearn::models::vit::{masks_from_timm, masks_to_timm, to_timm};
 use unlearn::models::{Architecture, ArchitectureVisitor, StateDict};
@@ -13,8 +12,7 @@ use crate::run::source::Source;
 /// The network's masks under the names on disk. Of a file that does not say what it is, those in it are taken as they are.
 pub(super) fn of(found: &Source) -> Result<MaskMap, Failure> {
     let Some(model) = found.checkpoint.metadata.model()? else { return Ok(found.checkpoint.masks.clone()) };
-    let channels = found.checkpoint.state.get("normalize.mean").map_or(3, |mean| mean.values.len());
-    model.visit(OnDisk { found, channels })
+    model.visit(OnDisk { found })
 }
 
 /// `X` as `X_orig` and `X_mask`.
@@ -56,21 +54,14 @@ pub(super) fn timm(found: &Source) -> Result<(StateDict, Metadata), Failure> {
 /// The network's masks under the names and in the layouts that its weights have on disk.
 struct OnDisk<'a> {
     found: &'a Source,
-    channels: usize,
 }
 
 impl ArchitectureVisitor for OnDisk<'_> {
     type Output = Result<MaskMap, Failure>;
 
     fn visit<A: Architecture>(self, architecture: &A) -> Self::Output {
-        let mut rng = Seed(0).rng(Stream::Init, 0, 0);
         let device = crate::device::any()?;
-        let (mean, std) = (vec![0.5; self.channels], vec![0.25; self.channels]);
-        let fresh = architecture.build(&mean, &std, &device, &mut rng)?;
-        let mut state = self.found.checkpoint.state.clone();
-        state.complete_from(&StateDict::of(&fresh)?, "normalize.");
-        let place = self.found.file.display().to_string();
-        let model = state.load_into(fresh).map_err(|error| Failure::from(error).within(&place))?;
+        let model = self.found.network(architecture, self.found.checkpoint.state.clone())?;
         let Some(set) = self.found.mask(&model)? else { return Ok(MaskMap::default()) };
         // Ones and zeros take the way of the weights: into the model, and out under the names on disk. So do other numbers,
         // and where the two differ is a mask.

@@ -148,15 +148,15 @@ fn a_linear_layer_with_its_branch_is_layer_plus_branch() {
         let x: Tensor<3> = random([2, tokens, inputs]);
         let numbers = [random([inputs, outputs]), random([inputs, rank]), random([rank, outputs])];
         let (bias, cotangent): (Tensor<1>, Tensor<3>) = (random([outputs]), random([2, tokens, outputs]));
-        let values = |exact: bool, absolute: bool| -> Values {
+        let values = |exact: bool, absolute: bool| -> (Values, Vec<f64>) {
             let x = tracked(&x, exact, absolute);
             let [weight, a, b] = numbers.each_ref().map(|t: &Tensor<2>| tracked(t, exact, absolute));
-            let bias = tracked(&bias, exact, absolute).set_require_grad(false);
+            let bias = tracked(&bias, exact, absolute);
             let linear = |weight: &Tensor<2>, bias| Linear {
                 weight: param(weight.clone()),
                 bias: Option::map(bias, param),
             };
-            let layer = linear(&weight.set_require_grad(false), Some(bias));
+            let layer = linear(&weight.set_require_grad(false), Some(bias.clone()));
             let (down, up) = (linear(&a, None), linear(&b, None));
             let y = if exact {
                 layer.forward(x.clone()) + up.forward(down.forward(x.clone()).mul_scalar(FACTOR))
@@ -166,11 +166,20 @@ fn a_linear_layer_with_its_branch_is_layer_plus_branch() {
             let cotangent = tracked(&cotangent, exact, absolute).set_require_grad(false);
             let gradients = (y.clone() * cotangent).sum().backward();
             let [of_a, of_b] = [a, b].map(|t| host(t.grad(&gradients).unwrap()));
-            [host(y.inner()), host(x.grad(&gradients).unwrap()), of_a, of_b]
+            let of_bias = host(bias.grad(&gradients).unwrap());
+            ([host(y.inner()), host(x.grad(&gradients).unwrap()), of_a, of_b], of_bias)
         };
         let rows = 2 * tokens;
         let terms = [inputs + rank, outputs + rank, rows + outputs, rows + inputs];
-        close(&values(false, false), &values(true, false), &values(true, true), terms);
+        let ((got, of_bias), (expected, exact), (magnitude, all)) =
+            (values(false, false), values(true, false), values(true, true));
+        close(&got, &expected, &magnitude, terms);
+        for ((got, exact), all) in of_bias.into_iter().zip(exact).zip(all) {
+            assert!(
+                (got - exact).abs() <= rows as f64 * 2f64.powi(-24) * all,
+                "bias: {got} {exact} of {all}"
+            );
+        }
     }
 }
 

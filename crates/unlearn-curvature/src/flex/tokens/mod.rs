@@ -2,7 +2,7 @@
 //! one pass over memory and on all threads.
 //!
 //! Burn's flex backend computes the error function an entry at a time on one thread, takes layer norms and softmax apart
-//! into a dozen operations where gradients are wanted, and multiplies the samples of a batch one by one.
+//! into a dozen operations where gradients are wanted, and copies the result of each product once.
 //!
 //! ```text
 //! math, sums  exponential, Φ, softmax of a row; sums over what threads have made
@@ -25,6 +25,7 @@ mod tests;
 
 use burn::Tensor;
 use burn::backend::Dispatch;
+use burn::tensor::DType;
 
 use super::{is_ours, is_plain};
 use extension::{TokenKernels, TokenOps};
@@ -61,7 +62,7 @@ pub(crate) fn linear<const D: usize>(
     let y = Dispatch::direct_linear(
         rows.into_dispatch(),
         weight.clone().into_dispatch(),
-        bias.map_or_else(|| Tensor::empty([0], &x.device()), Tensor::clone).into_dispatch(),
+        bias.map_or_else(|| Tensor::empty([0], (&x.device(), DType::F32)), Tensor::clone).into_dispatch(),
     );
     dims[D - 1] = outputs;
     Some(Tensor::<2>::from_dispatch(y).reshape(dims))

@@ -26,24 +26,29 @@ pub(super) fn room(cut: &[Panel], steps: usize) -> usize {
     width(cut) * steps
 }
 
-/// A panel of `rows` as they are: one step a row.
-pub(super) fn straight(panel: &Panel, rows: Rows, to: &mut [f32]) {
-    for (to, row) in to.chunks_exact_mut(panel.width).zip(rows.source.chunks(rows.step)) {
+/// A panel of rows, `step` apart, as they are: one step a row.
+pub(super) fn straight(panel: &Panel, (source, step): (&[f32], usize), to: &mut [f32]) {
+    for (to, row) in to.chunks_exact_mut(panel.width).zip(source.chunks(step)) {
         to[..panel.live].copy_from_slice(&row[panel.outputs()]);
         to[panel.live..].fill(0.0);
     }
 }
 
-/// A panel of `rows` turned, times `scale`: one step for each of their first `columns` entries.
-pub(super) fn turned(panel: &Panel, rows: Rows, columns: usize, scale: f32, to: &mut [f32]) {
-    let Rows { source, step, .. } = rows;
+/// A panel of rows, `step` apart, turned, times `scale`: one step for each of their first `columns` entries.
+pub(super) fn turned(
+    panel: &Panel,
+    (source, step): (&[f32], usize),
+    columns: usize,
+    scale: f32,
+    to: &mut [f32],
+) {
     transpose(panel, columns, to, |j| &source[(panel.first + j) * step..], scale);
 }
 
 /// All panels of `rows` as they are.
 pub(super) fn all_straight<'a>(cut: &'a [Panel], rows: Rows, packed: &'a mut Aligned) -> Right<'a> {
     let to = packed.reset(room(cut, rows.count));
-    parts_mut(cut, rows.count, to).for_each(|(panel, to)| straight(panel, rows, to));
+    parts_mut(cut, rows.count, to).for_each(|(panel, to)| straight(panel, (rows.source, rows.step), to));
     Right { cut, packed: packed.as_slice() }
 }
 
@@ -56,7 +61,9 @@ pub(super) fn all_turned<'a>(
     packed: &'a mut Aligned,
 ) -> Right<'a> {
     let to = packed.reset(room(cut, columns));
-    parts_mut(cut, columns, to).for_each(|(panel, to)| turned(panel, rows, columns, scale, to));
+    parts_mut(cut, columns, to).for_each(|(panel, to)| {
+        turned(panel, (rows.source, rows.step), columns, scale, to);
+    });
     Right { cut, packed: packed.as_slice() }
 }
 

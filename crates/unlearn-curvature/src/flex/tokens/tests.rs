@@ -170,23 +170,28 @@ fn linear_layers_of_other_sizes_are_not_for_the_kernel() {
     assert_eq!(host(linear(&x, &turned, None).unwrap()), host(linear(&x, &weight, None).unwrap()));
     // What is frozen has no gradient, and the rest has its own.
     let (tx, tw) = (taped(&x), taped(&weight));
+    let both = linear(&tx, &tw, None).unwrap().sum().backward();
     let y = linear(&tx, &weight.clone().autodiff(), Some(&bias.clone().autodiff())).unwrap();
-    assert!(tx.grad(&y.sum().backward()).is_some());
-    let gradients = linear(&x.clone().autodiff(), &tw, None).unwrap().sum().backward();
-    assert!(tw.grad(&gradients).is_some() && x.autodiff().grad(&gradients).is_none());
+    assert_eq!(host(tx.grad(&y.sum().backward()).unwrap()), host(tx.grad(&both).unwrap()));
+    let frozen = x.clone().autodiff();
+    let gradients = linear(&frozen, &tw, None).unwrap().sum().backward();
+    assert_eq!(host(tw.grad(&gradients).unwrap()), host(tw.grad(&both).unwrap()));
+    assert!(frozen.grad(&gradients).is_none());
 }
 
 #[test]
 fn products_do_not_depend_on_the_number_of_threads() {
     Device::flex().seed(9);
     let (x, weight, g) = (random([6, 100, 40], 1.0), random([40, 70], 1.0), random([6, 100, 70], 1.0));
+    let bias = random([70], 1.0);
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         pool.install(|| {
-            let (x, weight) = (taped(&x), taped(&weight));
-            let y = linear(&x, &weight, None).unwrap();
+            let (x, weight, bias) = (taped(&x), taped(&weight), taped(&bias));
+            let y = linear(&x, &weight, Some(&bias)).unwrap();
             let gradients = (y.clone() * g.clone().autodiff()).sum().backward();
-            (host(y.inner()), host(x.grad(&gradients).unwrap()), host(weight.grad(&gradients).unwrap()))
+            let of = [host(x.grad(&gradients).unwrap()), host(weight.grad(&gradients).unwrap())];
+            (host(y.inner()), of, host(bias.grad(&gradients).unwrap()))
         })
     };
     assert_eq!(run(1), run(3));
