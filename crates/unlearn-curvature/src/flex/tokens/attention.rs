@@ -98,7 +98,10 @@ fn weigh<S: Simd>(simd: S, plan: &Plan, q: &[f32], k: &[f32], head: usize, room:
     let right = turned(plan, k, head, plan.scale(), &mut room.packed);
     let to = To { rows: &mut room.weights, step: plan.tokens, onto: Onto::Nothing };
     product(simd, plan.rows(q, head), &plan.over_features, &right, to);
-    room.weights.chunks_exact_mut(plan.tokens).for_each(softmax);
+    // A loop and not `for_each`, which would not take this function's vector instructions along.
+    for row in room.weights.chunks_exact_mut(plan.tokens) {
+        softmax(row);
+    }
 }
 
 /// softmax(q kᵀ / √e) v, `[n, t, d]`.

@@ -1,6 +1,6 @@
 //! x Φ(x) and its derivative Φ(x) + x φ(x) (Hendrycks and Gimpel 2016), with the error function itself.
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::math::normal;
@@ -16,11 +16,7 @@ pub(super) fn forward(x: &[f32]) -> Vec<f32> {
     let mut y = vec![0.0; x.len()];
     let arch = Arch::new();
     y.par_chunks_mut(TOGETHER).zip(x.par_chunks(TOGETHER)).for_each(|(y, x)| {
-        arch.dispatch(|| {
-            for (y, &x) in y.iter_mut().zip(x) {
-                *y = x * normal(x).0;
-            }
-        });
+        arch.dispatch(Forward { y, x });
     });
     y
 }
@@ -33,11 +29,7 @@ pub(super) fn backward(x: &[f32], cotangents: &[f32], size: usize, columns: usiz
     if columns == 1 {
         let pieces = x.par_chunks(TOGETHER).zip(cotangents.par_chunks(TOGETHER));
         back.par_chunks_mut(TOGETHER).zip(pieces).for_each(|(back, (x, g))| {
-            arch.dispatch(|| {
-                for ((back, &x), &g) in back.iter_mut().zip(x).zip(g) {
-                    *back = g * derivative(x);
-                }
-            });
+            arch.dispatch(Backward { back, x, g });
         });
         return back;
     }
@@ -45,9 +37,9 @@ pub(super) fn backward(x: &[f32], cotangents: &[f32], size: usize, columns: usiz
     back.par_chunks_exact_mut(columns * size).zip(samples).for_each_init(
         Vec::new,
         |slopes, (back, (x, g))| {
+            slopes.resize(x.len(), 0.0);
+            arch.dispatch(Slopes { slopes, x });
             arch.dispatch(|| {
-                slopes.clear();
-                slopes.extend(x.iter().map(|&x| derivative(x)));
                 for (back, g) in back.chunks_exact_mut(size).zip(g.chunks_exact(size)) {
                     for ((back, &slope), &g) in back.iter_mut().zip(&*slopes).zip(g) {
                         *back = g * slope;
@@ -57,6 +49,59 @@ pub(super) fn backward(x: &[f32], cotangents: &[f32], size: usize, columns: usiz
         },
     );
     back
+}
+
+// Structures and not closures: a closure as large as these loops is not inlined into the function that has the machine's
+// vector instructions.
+
+struct Forward<'a> {
+    y: &'a mut [f32],
+    x: &'a [f32],
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (y, &x) in self.y.iter_mut().zip(self.x) {
+            *y = x * normal(x).0;
+        }
+    }
+}
+
+struct Backward<'a> {
+    back: &'a mut [f32],
+    x: &'a [f32],
+    g: &'a [f32],
+}
+
+impl WithSimd for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for ((back, &x), &g) in self.back.iter_mut().zip(self.x).zip(self.g) {
+            *back = g * derivative(x);
+        }
+    }
+}
+
+/// The derivatives themselves.
+struct Slopes<'a> {
+    slopes: &'a mut [f32],
+    x: &'a [f32],
+}
+
+impl WithSimd for Slopes<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        for (slope, &x) in self.slopes.iter_mut().zip(self.x) {
+            *slope = derivative(x);
+        }
+    }
 }
 
 #[inline(always)]

@@ -6,7 +6,7 @@
 //! γ' = Σ g x̂,  β' = Σ g                   over rows
 //! ```
 
-use pulp::Arch;
+use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::sums::total;
@@ -31,16 +31,36 @@ pub(super) fn forward(x: &[f32], gamma: &[f32], beta: &[f32], epsilon: f64) -> V
     let mut y = vec![0.0; x.len()];
     let arch = Arch::new();
     y.par_chunks_mut(TOGETHER * d).zip(x.par_chunks(TOGETHER * d)).for_each(|(y, x)| {
-        arch.dispatch(|| {
-            for (y, x) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
-                let (mean, r) = moments(x, epsilon);
-                for (((y, &x), &gamma), &beta) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
-                    *y = (x - mean) * r * gamma + beta;
-                }
-            }
-        });
+        arch.dispatch(Forward { y, x, gamma, beta, epsilon });
     });
     y
+}
+
+// Structures and not closures: a closure as large as these loops is not inlined into the function that has the machine's
+// vector instructions.
+
+struct Forward<'a> {
+    y: &'a mut [f32],
+    x: &'a [f32],
+    gamma: &'a [f32],
+    beta: &'a [f32],
+    epsilon: f64,
+}
+
+impl WithSimd for Forward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { y, x, gamma, beta, epsilon } = self;
+        let d = gamma.len();
+        for (y, x) in y.chunks_exact_mut(d).zip(x.chunks_exact(d)) {
+            let (mean, r) = moments(x, epsilon);
+            for (((y, &x), &gamma), &beta) in y.iter_mut().zip(x).zip(gamma).zip(beta) {
+                *y = (x - mean) * r * gamma + beta;
+            }
+        }
+    }
 }
 
 /// x', γ' and β'; of the last two nothing is computed, and zeros are given, unless they are `wanted`.
@@ -57,32 +77,52 @@ pub(super) fn backward(
     let inputs = x.par_chunks(TOGETHER * d).zip(g.par_chunks(TOGETHER * d));
     let pieces = back.par_chunks_mut(TOGETHER * d).zip(inputs).map(|(back, (x, g))| {
         let (mut scale, mut shift) = (vec![0.0; d], vec![0.0; d]);
-        let mut hats = vec![0.0; d];
-        arch.dispatch(|| {
-            let rows = back.chunks_exact_mut(d).zip(x.chunks_exact(d)).zip(g.chunks_exact(d));
-            for ((back, x), g) in rows {
-                let (mean, r) = moments(x, epsilon);
-                for (((hat, back), (&x, &g)), &gamma) in
-                    hats.iter_mut().zip(&mut *back).zip(x.iter().zip(g)).zip(gamma)
-                {
-                    *hat = (x - mean) * r;
-                    *back = g * gamma;
-                }
-                let level = (sum(back, back, |g, _| g) / d as f64) as f32;
-                let slope = (sum(back, &hats, |g, hat| g * hat) / d as f64) as f32;
-                for (back, &hat) in back.iter_mut().zip(&hats) {
-                    *back = r * (*back - level - hat * slope);
-                }
-                if wanted {
-                    for (((scale, shift), &hat), &g) in scale.iter_mut().zip(&mut shift).zip(&hats).zip(g) {
-                        *scale += g * hat;
-                        *shift += g;
-                    }
-                }
-            }
-        });
+        let sums = [&mut *scale, &mut *shift];
+        arch.dispatch(Backward { back, x, g, gamma, epsilon, sums: wanted.then_some(sums) });
         (scale, shift)
     });
     let (scales, shifts): (Vec<Vec<f32>>, Vec<Vec<f32>>) = pieces.collect::<Vec<_>>().into_iter().unzip();
     (back, total(&scales, d), total(&shifts, d))
+}
+
+struct Backward<'a> {
+    back: &'a mut [f32],
+    x: &'a [f32],
+    g: &'a [f32],
+    gamma: &'a [f32],
+    epsilon: f64,
+    /// γ' and β', where they are wanted.
+    sums: Option<[&'a mut [f32]; 2]>,
+}
+
+impl WithSimd for Backward<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, _: S) {
+        let Self { back, x, g, gamma, epsilon, mut sums } = self;
+        let d = gamma.len();
+        let mut hats = vec![0.0; d];
+        let rows = back.chunks_exact_mut(d).zip(x.chunks_exact(d)).zip(g.chunks_exact(d));
+        for ((back, x), g) in rows {
+            let (mean, r) = moments(x, epsilon);
+            for (((hat, back), (&x, &g)), &gamma) in
+                hats.iter_mut().zip(&mut *back).zip(x.iter().zip(g)).zip(gamma)
+            {
+                *hat = (x - mean) * r;
+                *back = g * gamma;
+            }
+            let level = (sum(back, back, |g, _| g) / d as f64) as f32;
+            let slope = (sum(back, &hats, |g, hat| g * hat) / d as f64) as f32;
+            for (back, &hat) in back.iter_mut().zip(&hats) {
+                *back = r * (*back - level - hat * slope);
+            }
+            if let Some([scale, shift]) = &mut sums {
+                for (((scale, shift), &hat), &g) in scale.iter_mut().zip(shift.iter_mut()).zip(&hats).zip(g) {
+                    *scale += g * hat;
+                    *shift += g;
+                }
+            }
+        }
+    }
 }
