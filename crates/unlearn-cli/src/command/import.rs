@@ -41,8 +41,8 @@ pub(crate) struct ImportArgs {
     /// Width of its first stage, where it is not the published one.
     #[arg(long, value_name = "CHANNELS", requires = "model")]
     width: Option<usize>,
-    /// The network that adapters from peft are merged into (they are kept beside the result): what `train`, `prune`, `forget` or `import` made, a
-    /// checkpoint file or a folder of Hugging Face.
+    /// The network that adapters from peft are merged into (they are kept beside the result): what `train`, `prune`,
+    /// `forget` or `import` made, a checkpoint file or a folder of Hugging Face.
     #[arg(long, value_name = "PATH")]
     base: Option<PathBuf>,
 }
@@ -149,7 +149,7 @@ fn first_kernel(state: &StateDict) -> Option<usize> {
 struct Brought {
     state: StateDict,
     mask: Option<MaskSet>,
-    /// Files of the adapters that were merged.
+    /// Files of the adapters that were merged, now or in the stage that is imported.
     adapter: Vec<(String, Vec<u8>)>,
 }
 
