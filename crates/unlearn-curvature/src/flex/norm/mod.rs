@@ -44,7 +44,7 @@ impl Planes {
     }
 }
 
-/// The sum of partial sums, in pairs: one after the other they would take as long as a row of a transformer.
+/// The sum of partial sums, in pairs and not in one chain.
 #[inline(always)]
 fn total(sums: [f32; LANES]) -> f64 {
     let mut sums = sums.map(f64::from);
