@@ -41,22 +41,16 @@ impl World {
     /// Opens device and data, in this order, so that the cheap checks come first.
     pub(crate) fn open(mut recipe: Recipe, device_name: &str, teller: Teller) -> Result<Self, Failure> {
         let device = device::open(device_name)?;
-        let TrainTest { train, test } = pictures(&recipe.data, &recipe.seeds)?;
-        let classes = recipe.model.classes();
-        if classes != train.num_classes() {
-            return Err(Failure::config(
-                "model.classes",
-                classes.to_string(),
-                format!("{}, the number of classes in {}", train.num_classes(), train.name()),
-                "give the model as many classes as the data have",
-            ));
+        if let Some(TrainTest { train, .. }) = outline(&recipe.data)? {
+            check_classes(&recipe, &train)?;
+            divided(&recipe, &train)?;
         }
+        let TrainTest { train, test } = pictures(&recipe.data, &recipe.seeds)?;
+        check_classes(&recipe, &train)?;
         let pretrained = pretrained::open(&mut recipe, teller.is_quiet())?;
         let shown = |set| shown(&recipe, pretrained.as_ref(), set);
         let (train, test) = (shown(train)?, shown(test)?);
-        let split = Split::new(&train, split_rule(recipe.split, &recipe.seeds)?)?;
-        let spec = ForgetSpec::from_str(&recipe.forget.spec)?;
-        let partition = Partition::new(&train, &split, &spec, recipe.seeds.forget)?;
+        let (split, partition) = divided(&recipe, &train)?;
         tracing::info!(
             train = train.len(),
             test = test.len(),
@@ -77,6 +71,27 @@ impl World {
             .with_augment(training.augment, seed)
             .with_workers(WORKERS))
     }
+}
+
+fn check_classes(recipe: &Recipe, train: &Dataset) -> Result<(), Failure> {
+    let classes = recipe.model.classes();
+    if classes == train.num_classes() {
+        return Ok(());
+    }
+    Err(Failure::config(
+        "model.classes",
+        classes.to_string(),
+        format!("{}, the number of classes in {}", train.num_classes(), train.name()),
+        "give the model as many classes as the data have",
+    ))
+}
+
+/// What is held back for validation, and what is to be forgotten.
+fn divided(recipe: &Recipe, train: &Dataset) -> Result<(Split, Partition), Failure> {
+    let split = Split::new(train, split_rule(recipe.split, &recipe.seeds)?)?;
+    let spec = ForgetSpec::from_str(&recipe.forget.spec)?;
+    let partition = Partition::new(train, &split, &spec, recipe.seeds.forget)?;
+    Ok((split, partition))
 }
 
 /// The pictures as the model is to get them: weights from elsewhere know the constants that they were trained with.
@@ -132,13 +147,27 @@ fn in_text(place: &str, folder: &Path) -> Result<(), Failure> {
 }
 
 fn pictures(data: &DataConfig, seeds: &Seeds) -> Result<TrainTest, Failure> {
+    match place(data)? {
+        Some((kind, dir)) => some_of(data, source::open(kind, Some(dir))?),
+        None => synthetic(data, seeds),
+    }
+}
+
+/// What can be known before a picture is opened.
+fn outline(data: &DataConfig) -> Result<Option<TrainTest>, Failure> {
+    let Some((kind, dir)) = place(data)? else { return Ok(None) };
+    source::outline(&kind, dir)?.map(|outline| some_of(data, outline)).transpose()
+}
+
+/// Where the pictures lie, unless they are drawn.
+fn place(data: &DataConfig) -> Result<Option<(SourceKind, &Path)>, Failure> {
     let kind = match data.kind {
         DataKind::Auto => SourceKind::Auto,
         DataKind::Cifar10 => SourceKind::Cifar10,
         DataKind::Cifar100 => SourceKind::Cifar100,
         DataKind::Folder => SourceKind::Folder,
         DataKind::Packed => SourceKind::Packed,
-        DataKind::Synthetic => return synthetic(data, seeds),
+        DataKind::Synthetic => return Ok(None),
     };
     let Some(dir) = &data.dir else {
         return Err(Failure::config(
@@ -149,7 +178,11 @@ fn pictures(data: &DataConfig, seeds: &Seeds) -> Result<TrainTest, Failure> {
         ));
     };
     check_folder(dir)?;
-    let TrainTest { train, test } = source::open(kind, Some(dir))?;
+    Ok(Some((kind, dir)))
+}
+
+/// As many of each class as the recipe asks for.
+fn some_of(data: &DataConfig, TrainTest { train, test }: TrainTest) -> Result<TrainTest, Failure> {
     let first = |set: Dataset, count: Option<usize>| match count {
         Some(count) => set.take_per_class(count),
         None => Ok(set),

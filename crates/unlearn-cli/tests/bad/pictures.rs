@@ -55,7 +55,16 @@ fn pickle(name: &'static str, content: &'static [u8]) -> Case {
     })
 }
 
-/// A picture folder with one class that holds `file`.
+/// A picture folder with ten classes of which each holds `file`.
+fn ten_classes(tool: &Tool, file: &str, content: &[u8]) {
+    for class in 0..10 {
+        for half in ["train", "test"] {
+            tool.file(&format!("data/{half}/{class}/{file}"), content);
+        }
+    }
+}
+
+/// Such a folder.
 fn folder(
     name: &'static str,
     code: &'static str,
@@ -64,8 +73,7 @@ fn folder(
     content: &'static [u8],
 ) -> Case {
     case(name, 3, code, word, move |tool: &Tool| {
-        tool.file(&format!("data/train/cat/{file}"), content);
-        tool.file(&format!("data/test/cat/{file}"), content);
+        ten_classes(tool, file, content);
         on(tool, "folder")
     })
 }
@@ -145,6 +153,14 @@ pub fn cases() -> Vec<Case> {
         ),
         set("model of three classes for ten", 2, "E_CONFIG", "model.classes", &["model.classes=3"]),
         set("class 10 of 10", 2, "E_CONFIG", "class", &["forget.spec=class:10"]),
+        case("index past the end of a folder of pictures", 3, "E_INDEX_RANGE", "10", |tool: &Tool| {
+            // Found before pictures are opened, of which none would open.
+            ten_classes(tool, "0.png", b"no picture");
+            let mut line = on(tool, "folder");
+            let list = tool.file("list.txt", "0\n10\n");
+            line.extend(strings(&["--set", &format!("forget.spec=indices:{list}")]));
+            line
+        }),
         set("forget nothing", 3, "E_FORGET_EMPTY", "random:0", &["forget.spec=random:0%"]),
         set("forget everything", 3, "E_RETAIN_EMPTY", "60", &["forget.spec=random:100%"]),
         set("forget more than there is", 2, "E_CONFIG", "61", &["forget.spec=random:61"]),

@@ -20,6 +20,7 @@ pub const READER: Reader = Reader {
     layout: "train/CLASS/*.png and test/CLASS/*.png (or jpg, jpeg)",
     detect: |dir| dir.join("train").is_dir() && dir.join("test").is_dir(),
     open,
+    outline: Some(outline),
 };
 
 /// Reads both halves below `dir`.
@@ -28,25 +29,47 @@ pub const READER: Reader = Reader {
 /// [`DataError::Folder`] for anything wrong with the folders, [`DataError::Image`] for anything
 /// wrong with a picture (of several, the first in order), [`DataError::Io`].
 pub fn open(dir: &Path) -> Result<TrainTest, DataError> {
-    let (train, test) = (list(&dir.join("train"))?, list(&dir.join("test"))?);
-    same_classes(dir, &train, &test)?;
-    let classes: Vec<String> = train.classes.clone();
+    let [train, test] = halves(dir)?;
     let first = picture::read(&train.pictures[0].0)?;
     let shape = ImageShape { channels: 3, height: first.height, width: first.width };
     let train_images = decode(&train, shape, &train.pictures[0].0)?;
     let test_images = decode(&test, shape, &train.pictures[0].0)?;
-    let normalization = if classes == cifar10::CLASS_NAMES && (shape.height, shape.width) == (32, 32) {
+    let normalization = if train.classes == cifar10::CLASS_NAMES && (shape.height, shape.width) == (32, 32) {
         Normalization::cifar10()
     } else {
         measured(&train_images, shape)
     };
-    let build = |name: &str, images, list: &Listing| {
+    both([train, test], shape, [train_images, test_images], &normalization)
+}
+
+/// The same before any picture is opened: a black pixel in place of each.
+fn outline(dir: &Path) -> Result<TrainTest, DataError> {
+    let halves = halves(dir)?;
+    let shape = ImageShape { channels: 3, height: 1, width: 1 };
+    let black = |list: &Listing| vec![0; list.pictures.len() * shape.len()];
+    let images = [black(&halves[0]), black(&halves[1])];
+    both(halves, shape, images, &Normalization::half(shape.channels))
+}
+
+fn halves(dir: &Path) -> Result<[Listing; 2], DataError> {
+    let (train, test) = (list(&dir.join("train"))?, list(&dir.join("test"))?);
+    same_classes(dir, &train, &test)?;
+    Ok([train, test])
+}
+
+fn both(
+    [train, test]: [Listing; 2],
+    shape: ImageShape,
+    [train_images, test_images]: [Vec<u8>; 2],
+    normalization: &Normalization,
+) -> Result<TrainTest, DataError> {
+    let build = |name: &str, images, list: Listing| {
         let labels = list.pictures.iter().map(|(_, label)| *label).collect();
-        Dataset::new(name, shape, images, labels, classes.clone(), normalization.clone())
+        Dataset::new(name, shape, images, labels, list.classes, normalization.clone())
     };
     Ok(TrainTest {
-        train: build("folder/train", train_images, &train)?,
-        test: build("folder/test", test_images, &test)?,
+        train: build("folder/train", train_images, train)?,
+        test: build("folder/test", test_images, test)?,
     })
 }
 

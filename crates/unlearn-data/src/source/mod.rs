@@ -47,8 +47,12 @@ pub struct Reader {
     /// What must lie there.
     pub layout: &'static str,
     detect: fn(&Path) -> bool,
-    open: fn(&Path) -> Result<TrainTest, DataError>,
+    open: Open,
+    /// For layouts whose labels stand apart from pictures that take long to open.
+    outline: Option<Open>,
 }
+
+type Open = fn(&Path) -> Result<TrainTest, DataError>;
 
 /// Every reader, by name.
 pub const READERS: [&Reader; 4] =
@@ -88,13 +92,31 @@ pub fn open(kind: SourceKind, dir: Option<&Path>) -> Result<TrainTest, DataError
             mend: "name it, or use the built-in `synthetic` data".into(),
         });
     };
-    std::fs::metadata(dir).map_err(|source| DataError::io(dir, "read", source))?;
-    let reader = match READERS.iter().find(|r| r.id == kind.id()) {
-        Some(reader) => reader,
-        None => detect(dir)?,
-    };
+    let reader = reader(&kind, dir)?;
     tracing::debug!(reader = reader.id, dir = %dir.display(), "reading a data set");
     (reader.open)(dir)
+}
+
+/// Names, classes and labels of the data set that [`open`] reads from `dir`, with one black pixel in place of each
+/// picture, if that can be had without opening the pictures (from an image folder). What follows from labels, as whether
+/// there is such a class to forget, can be checked on it before thousands of pictures are decoded; its fingerprint, and
+/// so its splits, are others than those of the data.
+///
+/// # Errors
+/// Those of [`open`] that need no picture.
+pub fn outline(kind: &SourceKind, dir: &Path) -> Result<Option<TrainTest>, DataError> {
+    if matches!(kind, SourceKind::Synthetic(_)) {
+        return Ok(None);
+    }
+    reader(kind, dir)?.outline.map(|outline| outline(dir)).transpose()
+}
+
+fn reader(kind: &SourceKind, dir: &Path) -> Result<&'static Reader, DataError> {
+    std::fs::metadata(dir).map_err(|source| DataError::io(dir, "read", source))?;
+    match READERS.into_iter().find(|reader| reader.id == kind.id()) {
+        Some(reader) => Ok(reader),
+        None => detect(dir),
+    }
 }
 
 /// The one reader whose layout lies in `dir`.

@@ -79,6 +79,22 @@ fn order_is_by_class_then_file_name() {
 }
 
 #[test]
+fn an_outline_has_all_but_the_pictures() {
+    let dir = tree();
+    let whole = open(dir.path()).unwrap();
+    put(dir.path(), "train/dog/a.png", b"no picture");
+    let outline = crate::source::outline(&crate::source::SourceKind::Auto, dir.path()).unwrap().unwrap();
+    for (outline, whole) in [(outline.train, whole.train), (outline.test, whole.test)] {
+        assert_eq!((outline.name(), outline.class_names()), (whole.name(), whole.class_names()));
+        assert_eq!(outline.labels().collect::<Vec<_>>(), whole.labels().collect::<Vec<_>>());
+        assert_ne!(outline.fingerprint(), whole.fingerprint());
+    }
+    fs::remove_dir_all(dir.path().join("test/dog")).unwrap();
+    let error = crate::source::outline(&crate::source::SourceKind::Folder, dir.path()).unwrap_err();
+    assert_eq!(error.code(), open(dir.path()).unwrap_err().code());
+}
+
+#[test]
 fn pixels_are_those_of_the_file() {
     let dir = tree();
     put(dir.path(), "train/dog/c.jpg", &jpeg(8, 200));
