@@ -1,12 +1,17 @@
-//! Which kernel a convolution goes through: tiles of [`winograd`] where they are faster, else one product after the other.
+//! Which kernel a convolution goes through: tiles of [`winograd`] where they are faster, those with few outputs where
+//! adapters have them, else one product after the other.
 
 use super::product::{self, Cotangents};
 use super::shape::ConvShape;
-use super::{gather, thin, winograd};
+use super::{gather, narrow, thin, winograd};
 
 /// x `[n, i, h, w]`, weight `[o, i, kh, kw]` → `[n, o, h', w']`.
 pub(super) fn forward(shape: &ConvShape, x: &[f32], weight: &[f32]) -> Vec<f32> {
-    let run = if winograd::suits(shape) { winograd::forward } else { gather::forward };
+    let run = match shape {
+        shape if narrow::suits(shape) => narrow::forward,
+        shape if winograd::suits(shape) => winograd::forward,
+        _ => gather::forward,
+    };
     run(shape, x, weight)
 }
 

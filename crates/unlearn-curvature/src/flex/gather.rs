@@ -7,6 +7,7 @@
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
+use super::fresh::filled_in;
 use super::panel::{Aligned, Panel, for_panel, panels, parts_mut, transpose, width};
 use super::shape::{ConvShape, Frame};
 use super::tile::{Steps, tile};
@@ -134,7 +135,6 @@ fn run(
 ) -> Vec<f32> {
     let (size, inner) = (frame.size(), frame.inner_size());
     let n = pictures.len() / inner.max(1);
-    let mut result = vec![0.0; n * outputs * plane];
     let chunk = (CHUNK / size).clamp(1, n.div_ceil(2).max(1)).min(16);
     let expanded: Vec<Vec<(u32, u32)>> = families
         .iter()
@@ -149,20 +149,19 @@ fn run(
         })
         .collect();
     let arch = Arch::new();
-    result.par_chunks_mut(chunk * outputs * plane).zip(pictures.par_chunks(chunk * inner)).for_each_init(
-        Aligned::default,
-        |buffer, (result, pictures)| {
-            let count = pictures.len() / inner;
-            let source = buffer.reset(count * size);
-            for (picture, to) in pictures.chunks_exact(inner).zip(source.chunks_exact_mut(size)) {
-                frame.fill(picture, to);
-            }
-            for (family, places) in families.iter().zip(&expanded) {
-                let places = &places[..count * family.places.len()];
-                arch.dispatch(Gather { source: &*source, cut, family, places, plane, result: &mut *result });
-            }
-        },
-    );
+    let some = |buffer: &mut Aligned, [result]: [&mut [f32]; 1], pictures: &[f32]| {
+        let count = pictures.len() / inner;
+        let source = buffer.reset(count * size);
+        for (picture, to) in pictures.chunks_exact(inner).zip(source.chunks_exact_mut(size)) {
+            frame.fill(picture, to);
+        }
+        for (family, places) in families.iter().zip(&expanded) {
+            let places = &places[..count * family.places.len()];
+            arch.dispatch(Gather { source: &*source, cut, family, places, plane, result: &mut *result });
+        }
+    };
+    let each = pictures.par_chunks(chunk * inner);
+    let [result] = filled_in(n * outputs * plane, chunk * outputs * plane, each, Aligned::default, some);
     result
 }
 

@@ -98,6 +98,9 @@ impl Join for Flex {
     }
 }
 
+/// Products up to which one thread joins a weight and its branch sooner than two are told to.
+const ALONE: usize = 1 << 18;
+
 /// W + factor · L R: W `[p, d]`, L `[p, rank]`, R `[rank, d]`.
 fn joined(weight: &[f32], left: &[f32], right: &[f32], rank: usize, factor: f32) -> Vec<f32> {
     let mut result = weight.to_vec();
@@ -106,7 +109,7 @@ fn joined(weight: &[f32], left: &[f32], right: &[f32], rank: usize, factor: f32)
         return result;
     }
     let arch = Arch::new();
-    result.par_chunks_exact_mut(width).zip(left.par_chunks_exact(rank)).for_each(|(row, factors)| {
+    let one = |(row, factors): (&mut [f32], &[f32])| {
         arch.dispatch(|| {
             for (&by, right) in factors.iter().zip(right.chunks_exact(width)) {
                 let by = factor * by;
@@ -115,7 +118,12 @@ fn joined(weight: &[f32], left: &[f32], right: &[f32], rank: usize, factor: f32)
                 }
             }
         });
-    });
+    };
+    if weight.len() * rank <= ALONE {
+        result.chunks_exact_mut(width).zip(left.chunks_exact(rank)).for_each(one);
+    } else {
+        result.par_chunks_exact_mut(width).zip(left.par_chunks_exact(rank)).for_each(one);
+    }
     result
 }
 

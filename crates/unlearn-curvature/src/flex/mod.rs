@@ -4,10 +4,12 @@
 //! ```text
 //! tile     the inner loop: R rows × V vectors of sums in registers
 //! panel    weights and cotangents in the order in which tiles read them
+//! fresh    results that all threads fill
 //! shape    sizes, and pictures framed with zeros
 //! gather   forward and input gradient      (rows: positions, steps: taps)
 //! product  weight gradient and squares     (rows: taps, steps: positions)
 //! winograd  the same for 3 × 3 kernels, in 16 products where these take 36
+//! narrow   forward to few outputs         (rows: outputs, vectors: positions)
 //! thin     weight gradient of few outputs  (rows: outputs, steps: positions)
 //! conv     which of them a convolution goes through
 //! single   weight gradients of single units, written out
@@ -29,8 +31,10 @@
 mod conv;
 mod elementwise;
 mod extension;
+mod fresh;
 mod gather;
 mod low_rank;
+mod narrow;
 mod norm;
 mod panel;
 mod product;

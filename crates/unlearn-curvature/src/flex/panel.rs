@@ -53,7 +53,7 @@ impl Panel {
 }
 
 /// Scalars in a vector of this machine.
-fn lanes() -> usize {
+pub(super) fn lanes() -> usize {
     struct Lanes;
     impl WithSimd for Lanes {
         type Output = usize;

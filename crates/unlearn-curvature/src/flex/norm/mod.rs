@@ -20,6 +20,8 @@ pub(super) use extension::{DirectNorm, FixedNorm, NormKernels};
 use pulp::Arch;
 use rayon::prelude::*;
 
+use super::fresh::filled;
+
 const LANES: usize = 16;
 
 /// n samples of c channels of planes.
@@ -151,9 +153,8 @@ pub(super) fn forward(
     behind: Behind,
 ) -> Vec<f32> {
     let (lines, floor) = (lines(planes, moments, affine, epsilon), behind.floor());
-    let mut y = vec![0.0; x.len()];
     let arch = Arch::new();
-    y.par_chunks_mut(planes.sample()).zip(x.par_chunks(planes.sample())).for_each(|(y, x)| {
+    filled(x.len(), planes.sample(), x.par_chunks(planes.sample()), |y, x| {
         arch.dispatch(|| {
             let all = y.chunks_exact_mut(planes.plane).zip(x.chunks_exact(planes.plane)).zip(&lines);
             for ((y, x), &line) in all {
@@ -162,8 +163,7 @@ pub(super) fn forward(
                 }
             }
         });
-    });
-    y
+    })
 }
 
 /// y in the place of x.

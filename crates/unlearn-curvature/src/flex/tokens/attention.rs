@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::math::softmax;
 use super::product::{Onto, Right, Rows, To, all_straight, all_turned, product};
+use crate::flex::fresh::filled_in;
 use crate::flex::panel::{Aligned, Panel, panels};
 use crate::flex::tile::Steps;
 
@@ -107,12 +108,11 @@ fn weigh<S: Simd>(simd: S, plan: &Plan, q: &[f32], k: &[f32], head: usize, room:
 /// softmax(q kᵀ / √e) v, `[n, t, d]`.
 pub(super) fn forward(plan: &Plan, q: &[f32], k: &[f32], v: &[f32]) -> Vec<f32> {
     let (arch, size) = (Arch::new(), plan.sample());
-    let mut y = vec![0.0; q.len()];
     let inputs = q.par_chunks_exact(size).zip(k.par_chunks_exact(size)).zip(v.par_chunks_exact(size));
-    y.par_chunks_exact_mut(size).zip(inputs).for_each_init(
-        || Room::of_weights(plan),
-        |room, (y, ((q, k), v))| arch.dispatch(Forward { plan, q, k, v, y, room }),
-    );
+    let one = |room: &mut Room, [y]: [&mut [f32]; 1], ((q, k), v): ((&[f32], &[f32]), &[f32])| {
+        arch.dispatch(Forward { plan, q, k, v, y, room });
+    };
+    let [y] = filled_in(q.len(), size, inputs, || Room::of_weights(plan), one);
     y
 }
 
@@ -148,17 +148,17 @@ impl WithSimd for Forward<'_> {
 /// K' = S'ᵀ Q.
 pub(super) fn backward(plan: &Plan, [q, k, v]: [&[f32]; 3], g: &[f32]) -> [Vec<f32>; 3] {
     let (arch, size) = (Arch::new(), plan.sample());
-    let [mut for_q, mut for_k, mut for_v] = std::array::from_fn(|_| vec![0.0; q.len()]);
     let inputs = q.par_chunks_exact(size).zip(k.par_chunks_exact(size)).zip(v.par_chunks_exact(size));
     let inputs = inputs.zip(g.par_chunks_exact(size));
-    let results = for_q.par_chunks_exact_mut(size).zip(for_k.par_chunks_exact_mut(size));
-    results.zip(for_v.par_chunks_exact_mut(size)).zip(inputs).for_each_init(
+    filled_in(
+        q.len(),
+        size,
+        inputs,
         || Room::of_both(plan),
-        |room, (((for_q, for_k), for_v), (((q, k), v), g))| {
-            arch.dispatch(Backward { plan, inputs: [q, k, v], g, results: [for_q, for_k, for_v], room });
+        |room, results, (((q, k), v), g)| {
+            arch.dispatch(Backward { plan, inputs: [q, k, v], g, results, room });
         },
-    );
-    [for_q, for_k, for_v]
+    )
 }
 
 struct Backward<'a> {

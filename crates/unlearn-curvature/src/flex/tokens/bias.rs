@@ -12,8 +12,8 @@ const TOGETHER: usize = 64;
 /// The sum of the rows of `g` `[rows, d]`: `[d]`.
 pub(super) fn sum(g: &[f32], d: usize) -> Vec<f32> {
     let arch = Arch::new();
-    let pieces = g.par_chunks(TOGETHER * d).map(|g| {
-        let mut sums = vec![0.0f32; d];
+    let mut pieces = vec![0.0; g.len().div_ceil(TOGETHER * d) * d];
+    pieces.par_chunks_exact_mut(d).zip(g.par_chunks(TOGETHER * d)).for_each(|(sums, g)| {
         arch.dispatch(|| {
             for row in g.chunks_exact(d) {
                 for (sum, &g) in sums.iter_mut().zip(row) {
@@ -21,8 +21,6 @@ pub(super) fn sum(g: &[f32], d: usize) -> Vec<f32> {
                 }
             }
         });
-        sums
     });
-    let pieces: Vec<Vec<f32>> = pieces.collect();
     total(&pieces, d)
 }

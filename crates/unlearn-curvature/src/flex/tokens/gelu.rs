@@ -4,6 +4,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::math::normal;
+use crate::flex::fresh::{filled, filled_in};
 
 /// Entries that a thread takes at once.
 const TOGETHER: usize = 1 << 13;
@@ -13,41 +14,31 @@ const DENSITY: f32 = 0.398_942_3;
 
 /// x Φ(x).
 pub(super) fn forward(x: &[f32]) -> Vec<f32> {
-    let mut y = vec![0.0; x.len()];
     let arch = Arch::new();
-    y.par_chunks_mut(TOGETHER).zip(x.par_chunks(TOGETHER)).for_each(|(y, x)| {
-        arch.dispatch(Forward { y, x });
-    });
-    y
+    filled(x.len(), TOGETHER, x.par_chunks(TOGETHER), |y, x| arch.dispatch(Forward { y, x }))
 }
 
 /// Cotangents `[b·c, size]` times the derivative at x `[b, size]`, the columns of a sample together.
 pub(super) fn backward(x: &[f32], cotangents: &[f32], size: usize, columns: usize) -> Vec<f32> {
-    let mut back = vec![0.0; cotangents.len()];
     let arch = Arch::new();
     // What is done once serves all columns, and pieces of a sample can be had by several threads.
     if columns == 1 {
         let pieces = x.par_chunks(TOGETHER).zip(cotangents.par_chunks(TOGETHER));
-        back.par_chunks_mut(TOGETHER).zip(pieces).for_each(|(back, (x, g))| {
-            arch.dispatch(Backward { back, x, g });
-        });
-        return back;
+        return filled(x.len(), TOGETHER, pieces, |back, (x, g)| arch.dispatch(Backward { back, x, g }));
     }
     let samples = x.par_chunks_exact(size).zip(cotangents.par_chunks_exact(columns * size));
-    back.par_chunks_exact_mut(columns * size).zip(samples).for_each_init(
-        Vec::new,
-        |slopes, (back, (x, g))| {
-            slopes.resize(x.len(), 0.0);
-            arch.dispatch(Slopes { slopes, x });
-            arch.dispatch(|| {
-                for (back, g) in back.chunks_exact_mut(size).zip(g.chunks_exact(size)) {
-                    for ((back, &slope), &g) in back.iter_mut().zip(&*slopes).zip(g) {
-                        *back = g * slope;
-                    }
+    let one = |slopes: &mut Vec<f32>, [back]: [&mut [f32]; 1], (x, g): (&[f32], &[f32])| {
+        slopes.resize(x.len(), 0.0);
+        arch.dispatch(Slopes { slopes, x });
+        arch.dispatch(|| {
+            for (back, g) in back.chunks_exact_mut(size).zip(g.chunks_exact(size)) {
+                for ((back, &slope), &g) in back.iter_mut().zip(&*slopes).zip(g) {
+                    *back = g * slope;
                 }
-            });
-        },
-    );
+            }
+        });
+    };
+    let [back] = filled_in(cotangents.len(), columns * size, samples, Vec::new, one);
     back
 }
 

@@ -10,6 +10,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::sums::total;
+use crate::flex::fresh::filled;
 use crate::flex::norm::sum;
 
 /// Rows that a thread takes at once. What is summed in which order follows from it, and never from the number of
@@ -28,12 +29,10 @@ fn moments(x: &[f32], epsilon: f64) -> (f32, f32) {
 /// y.
 pub(super) fn forward(x: &[f32], gamma: &[f32], beta: &[f32], epsilon: f64) -> Vec<f32> {
     let d = gamma.len();
-    let mut y = vec![0.0; x.len()];
     let arch = Arch::new();
-    y.par_chunks_mut(TOGETHER * d).zip(x.par_chunks(TOGETHER * d)).for_each(|(y, x)| {
+    filled(x.len(), TOGETHER * d, x.par_chunks(TOGETHER * d), |y, x| {
         arch.dispatch(Forward { y, x, gamma, beta, epsilon });
-    });
-    y
+    })
 }
 
 // Structures and not closures: a closure as large as these loops is not inlined into the function that has the machine's
@@ -72,16 +71,16 @@ pub(super) fn backward(
     wanted: bool,
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let d = gamma.len();
-    let mut back = vec![0.0; x.len()];
     let arch = Arch::new();
-    let inputs = x.par_chunks(TOGETHER * d).zip(g.par_chunks(TOGETHER * d));
-    let pieces = back.par_chunks_mut(TOGETHER * d).zip(inputs).map(|(back, (x, g))| {
-        let (mut scale, mut shift) = (vec![0.0; d], vec![0.0; d]);
-        let sums = [&mut *scale, &mut *shift];
-        arch.dispatch(Backward { back, x, g, gamma, epsilon, sums: wanted.then_some(sums) });
-        (scale, shift)
+    let pieces = x.len().div_ceil(TOGETHER * d);
+    // Of each piece, in the order of the pieces.
+    let (mut scales, mut shifts) = (vec![0.0; pieces * d], vec![0.0; pieces * d]);
+    let sums = scales.par_chunks_exact_mut(d).zip(shifts.par_chunks_exact_mut(d));
+    let inputs = x.par_chunks(TOGETHER * d).zip(g.par_chunks(TOGETHER * d)).zip(sums);
+    let back = filled(x.len(), TOGETHER * d, inputs, |back, ((x, g), (scale, shift))| {
+        let sums = wanted.then_some([scale, shift]);
+        arch.dispatch(Backward { back, x, g, gamma, epsilon, sums });
     });
-    let (scales, shifts): (Vec<Vec<f32>>, Vec<Vec<f32>>) = pieces.collect::<Vec<_>>().into_iter().unzip();
     (back, total(&scales, d), total(&shifts, d))
 }
 

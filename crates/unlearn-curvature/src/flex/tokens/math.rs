@@ -56,27 +56,63 @@ pub(super) fn normal(x: f32) -> (f32, f32) {
 #[inline(always)]
 pub(super) fn softmax(row: &mut [f32]) {
     let mut tops = [f32::NEG_INFINITY; LANES];
-    let (chunks, rest) = row.as_chunks::<LANES>();
-    for chunk in chunks.iter().map(<[f32; LANES]>::as_slice).chain([rest]) {
-        for (top, &x) in tops.iter_mut().zip(chunk) {
-            *top = if x > *top { x } else { *top };
-        }
-    }
-    let top = tops.into_iter().fold(f32::NEG_INFINITY, f32::max);
-    let mut sums = [0.0; LANES];
     let (chunks, rest) = row.as_chunks_mut::<LANES>();
-    for chunk in chunks {
-        for (sum, x) in sums.iter_mut().zip(chunk) {
-            *x = exp(*x - top);
-            *sum += *x;
-        }
+    // What is missing weighs nothing: e^−87 at most, beside a sum of 1 or more.
+    let mut last = [f32::NEG_INFINITY; LANES];
+    last[..rest.len()].copy_from_slice(rest);
+    for chunk in chunks.iter() {
+        highest(&mut tops, chunk);
     }
-    for (sum, x) in sums.iter_mut().zip(rest) {
+    highest(&mut tops, &last);
+    let top = folded(tops, larger);
+    let mut sums = [0.0; LANES];
+    for chunk in chunks.iter_mut() {
+        powers(chunk, top, &mut sums);
+    }
+    powers(&mut last, top, &mut sums);
+    let factor = 1.0 / folded(sums, |a, b| a + b);
+    for x in chunks.as_flattened_mut() {
+        *x *= factor;
+    }
+    for (x, last) in rest.iter_mut().zip(last) {
+        *x = last * factor;
+    }
+}
+
+// Loops over lanes and not the functions of arrays and chained iterators, which are not inlined into the function that has
+// the machine's vector instructions.
+
+/// The larger one; `a` where one is not a number.
+#[inline(always)]
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a { b } else { a }
+}
+
+#[inline(always)]
+fn highest(tops: &mut [f32; LANES], chunk: &[f32; LANES]) {
+    for (top, &x) in tops.iter_mut().zip(chunk) {
+        *top = larger(*top, x);
+    }
+}
+
+/// Puts e^(x − top) in each entry's place and adds it to its lane's sum.
+#[inline(always)]
+fn powers(chunk: &mut [f32; LANES], top: f32, sums: &mut [f32; LANES]) {
+    for (x, sum) in chunk.iter_mut().zip(sums) {
         *x = exp(*x - top);
         *sum += *x;
     }
-    let factor = 1.0 / sums.iter().sum::<f32>();
-    for x in row {
-        *x *= factor;
+}
+
+/// All lanes in one, halves onto halves, which vector instructions can do and one after the other cannot.
+#[inline(always)]
+fn folded(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for i in 0..half {
+            lanes[i] = join(lanes[i], lanes[i + half]);
+        }
+        half /= 2;
     }
+    lanes[0]
 }

@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use super::products::product;
 use super::tiles::{self, Grid, Piece, pieces};
 use super::transform::{self, POINTS};
+use crate::flex::fresh::filled_in;
 use crate::flex::panel::{Aligned, Panel, back, for_panel, panels, parts, parts_mut, transpose, width};
 use crate::flex::shape::ConvShape;
 use crate::flex::tile::Steps;
@@ -119,57 +120,53 @@ struct Room {
 fn run(grid: &Grid, pictures: &[f32], kernels: &Kernels, outputs: usize) -> Vec<f32> {
     let (size, plane) = (grid.size(), 4 * grid.len());
     let n = pictures.len() / size.max(1);
-    let mut result = vec![0.0; n * outputs * plane];
     // As many tasks for every thread; how pictures are put together changes no sum.
     let tasks = n.div_ceil((BLOCK / grid.len()).max(1)).next_multiple_of(rayon::current_num_threads());
     let chunk = n.div_ceil(tasks.max(1)).max(1);
     let inputs = panels(grid.channels);
     let stride = width(&inputs);
     let steps = Steps::new((0..grid.channels as u32).collect());
-    let results = result.par_chunks_mut(chunk * outputs * plane);
-    results.zip(pictures.par_chunks(chunk * size)).for_each_init(
-        Room::default,
-        |room, (result, pictures)| {
-            let count = pictures.len() / size;
-            let (all, together) = (count * grid.tiles[0], (BLOCK / grid.tiles[1]).max(1));
-            for first in (0..all).step_by(together) {
-                let pieces = pieces(first..(first + together).min(all), grid.tiles[0]);
-                let tiles: usize = pieces.iter().map(|piece| piece.rows.len() * grid.tiles[1]).sum();
-                let points = tiles * stride;
-                let source = room.tiles.reset(POINTS * points);
-                let mut before = 0;
-                for piece in &pieces {
-                    let picture = &pictures[piece.picture * size..][..size];
-                    let at = [points, before, stride];
-                    tiles::gather(grid, &inputs, picture, piece.rows.clone(), &mut room.lines, source, at);
-                    before += piece.rows.len() * grid.tiles[1];
-                }
-                let values = kernels.values.as_slice();
-                for (panel, kernels) in parts(&kernels.cut, grid.channels * POINTS, values) {
-                    let made = room.outputs.reset(4 * tiles * panel.width);
-                    Arch::new().dispatch(Convolve {
-                        source: &*source,
-                        steps: &steps,
-                        kernels,
-                        panel,
-                        products: room.products.reset(POINTS * tiles * panel.width),
-                        outputs: &mut *made,
-                        columns: grid.tiles[1],
-                        stride,
-                    });
-                    let mut made = &*made;
-                    for Piece { picture, rows } in &pieces {
-                        let (start, positions) =
-                            (4 * rows.start * grid.tiles[1], 4 * rows.len() * grid.tiles[1]);
-                        let (mine, others) = made.split_at(positions * panel.width);
-                        made = others;
-                        let to = &mut result[(picture * outputs + panel.first) * plane..];
-                        back(panel, positions, mine, to, [plane, start]);
-                    }
+    let some = |room: &mut Room, [result]: [&mut [f32]; 1], pictures: &[f32]| {
+        let count = pictures.len() / size;
+        let (all, together) = (count * grid.tiles[0], (BLOCK / grid.tiles[1]).max(1));
+        for first in (0..all).step_by(together) {
+            let pieces = pieces(first..(first + together).min(all), grid.tiles[0]);
+            let tiles: usize = pieces.iter().map(|piece| piece.rows.len() * grid.tiles[1]).sum();
+            let points = tiles * stride;
+            let source = room.tiles.reset(POINTS * points);
+            let mut before = 0;
+            for piece in &pieces {
+                let picture = &pictures[piece.picture * size..][..size];
+                let at = [points, before, stride];
+                tiles::gather(grid, &inputs, picture, piece.rows.clone(), &mut room.lines, source, at);
+                before += piece.rows.len() * grid.tiles[1];
+            }
+            let values = kernels.values.as_slice();
+            for (panel, kernels) in parts(&kernels.cut, grid.channels * POINTS, values) {
+                let made = room.outputs.reset(4 * tiles * panel.width);
+                Arch::new().dispatch(Convolve {
+                    source: &*source,
+                    steps: &steps,
+                    kernels,
+                    panel,
+                    products: room.products.reset(POINTS * tiles * panel.width),
+                    outputs: &mut *made,
+                    columns: grid.tiles[1],
+                    stride,
+                });
+                let mut made = &*made;
+                for Piece { picture, rows } in &pieces {
+                    let (start, positions) = (4 * rows.start * grid.tiles[1], 4 * rows.len() * grid.tiles[1]);
+                    let (mine, others) = made.split_at(positions * panel.width);
+                    made = others;
+                    let to = &mut result[(picture * outputs + panel.first) * plane..];
+                    back(panel, positions, mine, to, [plane, start]);
                 }
             }
-        },
-    );
+        }
+    };
+    let each = pictures.par_chunks(chunk * size);
+    let [result] = filled_in(n * outputs * plane, chunk * outputs * plane, each, Room::default, some);
     result
 }
 

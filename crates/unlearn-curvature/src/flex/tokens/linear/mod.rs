@@ -14,6 +14,7 @@ use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
 
 use super::product::{Onto, Right, Rows, To, panel_product, product, room, straight, turned};
+use crate::flex::fresh::filled;
 use crate::flex::panel::{Aligned, Panel, panels, parts, parts_mut};
 use crate::flex::tile::Steps;
 
@@ -21,6 +22,8 @@ use crate::flex::tile::Steps;
 const TOGETHER: usize = 48;
 /// Rows of W' that a thread takes at once.
 const INPUTS: usize = 24;
+/// Scalars of a weight up to which one thread packs it sooner than two are told to.
+const ALONE: usize = 1 << 16;
 /// Samples that are summed before the sum goes to memory. What is summed in which order follows from it, and never from
 /// the number of threads.
 const STEPS: usize = 256;
@@ -49,21 +52,23 @@ fn pack<'a>(
     packed: &'a mut Aligned,
     one: impl Fn(&Panel, &mut [f32]) + Sync,
 ) -> Right<'a> {
-    let to: Vec<_> = parts_mut(cut, steps, packed.reset(room(cut, steps))).collect();
-    to.into_par_iter().for_each(|(panel, to)| one(panel, to));
+    let to = parts_mut(cut, steps, packed.reset(room(cut, steps)));
+    if room(cut, steps) <= ALONE {
+        to.for_each(|(panel, to)| one(panel, to));
+    } else {
+        to.collect::<Vec<_>>().into_par_iter().for_each(|(panel, to)| one(panel, to));
+    }
     Right { cut, packed: packed.as_slice() }
 }
 
 /// left `[n, columns]` times right `[columns, width]`.
 fn times(left: &[f32], columns: usize, right: &Right, onto: Onto, width: usize) -> Vec<f32> {
     let (arch, steps) = (Arch::new(), Steps::new((0..columns as u32).collect()));
-    let mut y = vec![0.0; left.len() / columns * width];
-    let pieces = y.par_chunks_mut(TOGETHER * width).zip(left.par_chunks(TOGETHER * columns));
-    pieces.for_each(|(y, left)| {
+    let pieces = left.par_chunks(TOGETHER * columns);
+    filled(left.len() / columns * width, TOGETHER * width, pieces, |y, left| {
         let left = Rows { source: left, step: columns, count: left.len() / columns };
         arch.dispatch(Times { left, steps: &steps, right, to: To { rows: y, step: width, onto } });
-    });
-    y
+    })
 }
 
 struct Times<'a> {
