@@ -61,5 +61,5 @@ fn diagonals(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, diagonals);
+criterion_group! { name = benches; config = support::criterion(); targets = diagonals }
 criterion_main!(benches);

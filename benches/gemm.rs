@@ -23,5 +23,5 @@ fn product(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, product);
+criterion_group! { name = benches; config = support::criterion(); targets = product }
 criterion_main!(benches);

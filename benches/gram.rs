@@ -38,5 +38,5 @@ fn inner_products(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, inner_products);
+criterion_group! { name = benches; config = support::criterion(); targets = inner_products }
 criterion_main!(benches);

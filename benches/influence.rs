@@ -46,5 +46,5 @@ fn products(c: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, products);
+criterion_group! { name = benches; config = support::criterion(); targets = products }
 criterion_main!(benches);

@@ -110,6 +110,9 @@ fn transformer(targets: &[&str]) -> Pair<Vit> {
 const TARGETS: [&[&str]; 2] = [&["query", "value"], &["query", "value", "dense"]];
 
 fn steps(criterion: &mut Criterion) {
+    if measured().is_some() {
+        return;
+    }
     for width in widths() {
         resnet(width).steps(criterion);
     }
@@ -124,7 +127,7 @@ fn profiled() -> bool {
 }
 
 fn ratio(_: &mut Criterion) {
-    if profiled() {
+    if profiled() || measured().is_some() {
         return;
     }
     for width in widths() {
@@ -135,14 +138,20 @@ fn ratio(_: &mut Criterion) {
     }
 }
 
+/// The kind of step whose memory this process is to show; then it does nothing else.
+const KIND: &str = "UNLEARN_BENCH_LORA_MEMORY";
+
+fn measured() -> Option<String> {
+    std::env::var(KIND).ok()
+}
+
 /// Runs this program again for one kind of step only and prints the most memory that it ever held.
 fn memory(_: &mut Criterion) {
-    const KIND: &str = "UNLEARN_BENCH_LORA_MEMORY";
     fn one<M: Classifier>(pair: &Pair<M>, kind: &str) {
         let loader = loader(2);
         if kind == "full" { pair.run(&pair.full, &loader) } else { pair.run(&pair.lora, &loader) }
     }
-    if let Ok(kind) = std::env::var(KIND) {
+    if let Some(kind) = measured() {
         match kind.split_once(' ') {
             Some(("vit", kind)) => one(&transformer(TARGETS[0]), kind),
             Some((_, kind)) => one(&resnet(widths()[0]), kind),
@@ -170,5 +179,5 @@ fn memory(_: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, steps, ratio, memory);
+criterion_group! { name = benches; config = support::criterion(); targets = steps, ratio, memory }
 criterion_main!(benches);

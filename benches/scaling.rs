@@ -91,6 +91,7 @@ fn measured(line: &str) -> (f64, f64) {
 }
 
 fn main() {
+    support::keep_memory();
     if let Ok(line) = std::env::var(CHILD) {
         child(&line);
         return;

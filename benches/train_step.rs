@@ -108,5 +108,5 @@ fn overhead(_: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, throughput, overhead);
+criterion_group! { name = benches; config = support::criterion(); targets = throughput, overhead }
 criterion_main!(benches);

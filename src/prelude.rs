@@ -8,4 +8,6 @@ pub use unlearn_data::source::synthetic::Synthetic;
 pub use unlearn_data::{Augment, Dataset, Loader, Normalization, Partition, Seed, Split, SplitRule, Stream};
 pub use unlearn_eval::{EvalConfig, EvaluationData, evaluate};
 pub use unlearn_models::{Classifier, ResNetConfig};
-pub use unlearn_train::{CrossEntropy, FitConfig, OptimizerConfig, Silent, Unconstrained, fit};
+pub use unlearn_train::{
+    CrossEntropy, FitConfig, OptimizerConfig, Silent, Unconstrained, fit, keep_freed_memory,
+};

@@ -6,6 +6,7 @@
 //! | `UNLEARN_BENCH_M` | numbers of samples of an inverse | 64,256,1000 |
 //! | `UNLEARN_BENCH_WIDTHS` | widths of the network | 64,16 |
 //! | `UNLEARN_BENCH_SECONDS` | seconds of measurement a figure, or what ten runs take | 20 |
+//! | `UNLEARN_BENCH_MEMORY` | `returned`: freed memory goes back to the system, as without `keep_freed_memory` | kept |
 //! | `UNLEARN_DEVICE` | `flex`, or `wgpu` or `vulkan` in a build with that feature | flex |
 //!
 //! Without `--bench` (under `cargo test`) and with `--test` everything runs once on a tiny network and few
@@ -35,6 +36,21 @@ pub(crate) const CLASSES: usize = 10;
 pub(crate) fn timed() -> bool {
     let given = |name: &str| std::env::args().any(|argument| argument == name);
     given("--bench") && !given("--test")
+}
+
+/// What every bench begins with: before it has threads, memory is set to be kept, as the command has it.
+pub(crate) fn keep_memory() {
+    match std::env::var("UNLEARN_BENCH_MEMORY").as_deref() {
+        Err(_) | Ok("kept") => _ = unlearn::train::keep_freed_memory(),
+        Ok("returned") => {}
+        Ok(other) => panic!("UNLEARN_BENCH_MEMORY={other}: expected kept or returned"),
+    }
+}
+
+/// A bench of criterion's, after [`keep_memory`].
+pub(crate) fn criterion() -> Criterion {
+    keep_memory();
+    Criterion::default()
 }
 
 /// The numbers in the environment variable `name`, `default` when it is not set, `tiny` when nothing is timed.

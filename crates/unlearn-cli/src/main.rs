@@ -27,6 +27,8 @@ use crate::args::Cli;
 use crate::error::{Exit, Failure};
 
 fn main() -> ExitCode {
+    // Before anything else, which may start threads; where it is not done the command is slower, and no other.
+    let _ = unlearn::train::keep_freed_memory();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
