@@ -62,10 +62,7 @@ impl<M: Classifier> Pair<M> {
 
     /// One epoch.
     fn run<N: Classifier>(&self, model: &N, loader: &Loader) {
-        let config = FitConfig::new(1, 0.001, self.optimizer);
-        let objective = CrossEntropy { label_smoothing: 0.0 };
-        let fit = fit(model.clone(), loader, &objective, &Unconstrained, &config, &mut Silent);
-        drop(black_box(fit.expect("a finite run").model));
+        epoch(model.clone(), loader, self.optimizer);
     }
 
     fn steps(&self, criterion: &mut Criterion) {
@@ -87,6 +84,13 @@ impl<M: Classifier> Pair<M> {
             self.lora.trainable(),
         );
     }
+}
+
+fn epoch<N: Classifier>(model: N, loader: &Loader, optimizer: OptimizerConfig) {
+    let config = FitConfig::new(1, 0.001, optimizer);
+    let objective = CrossEntropy { label_smoothing: 0.0 };
+    let fit = fit(model, loader, &objective, &Unconstrained, &config, &mut Silent);
+    drop(black_box(fit.expect("a finite run").model));
 }
 
 fn resnet(width: usize) -> Pair<ResNet> {
@@ -147,14 +151,22 @@ fn measured() -> Option<String> {
 
 /// Runs this program again for one kind of step only and prints the most memory that it ever held.
 fn memory(_: &mut Criterion) {
-    fn one<M: Classifier>(pair: &Pair<M>, kind: &str) {
+    fn one<M: Classifier>(pair: Pair<M>, kind: &str) {
         let loader = loader(2);
-        if kind == "full" { pair.run(&pair.full, &loader) } else { pair.run(&pair.lora, &loader) }
+        // Nothing of the other half, and no copy of what trains.
+        let Pair { full, lora, optimizer, .. } = pair;
+        if kind == "full" {
+            drop(lora);
+            epoch(full, &loader, optimizer);
+        } else {
+            drop(full);
+            epoch(lora, &loader, optimizer);
+        }
     }
     if let Some(kind) = measured() {
         match kind.split_once(' ') {
-            Some(("vit", kind)) => one(&transformer(TARGETS[0]), kind),
-            Some((_, kind)) => one(&resnet(widths()[0]), kind),
+            Some(("vit", kind)) => one(transformer(TARGETS[0]), kind),
+            Some((_, kind)) => one(resnet(widths()[0]), kind),
             None => panic!("{KIND}={kind}"),
         }
         return;
@@ -169,12 +181,18 @@ fn memory(_: &mut Criterion) {
         let Ok(mut child) = child.spawn() else { return };
         let status = format!("/proc/{}/status", child.id());
         let mut peak = None;
-        while let Ok(None) = child.try_wait() {
+        let well = loop {
+            match child.try_wait() {
+                Ok(None) => {}
+                Ok(Some(ended)) => break ended.success(),
+                Err(_) => break false,
+            }
             let text = std::fs::read_to_string(&status).unwrap_or_default();
             let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
             peak = line.map(|value| value.trim().to_owned()).or(peak);
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        };
+        assert!(well, "{kind} did not end well");
         println!("lora_step: peak memory of {kind}: {}", peak.unwrap_or_else(|| "unknown".to_owned()));
     }
 }

@@ -27,7 +27,7 @@ use crate::args::Cli;
 use crate::error::{Exit, Failure};
 
 fn main() -> ExitCode {
-    // Before anything else, which may start threads; where it is not done the command is slower, and no other.
+    // Before anything else, which may start threads. Where it cannot be done the command is slower, and else the same.
     let _ = unlearn::train::keep_freed_memory();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,

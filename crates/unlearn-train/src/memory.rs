@@ -3,15 +3,17 @@
 /// Keeps memory that is freed for the next tensor, in place of giving it back to the system and asking for it again; for
 /// the first line of `main`.
 ///
-/// A training step makes and drops each activation anew. The C library of most Linux systems returns large pieces to the
-/// system at once, and clearing their pages costs up to a quarter of a step on the CPU (see `docs/benchmarks.md`). The
-/// peak of memory stays what it is, but the process does not shrink below it before it ends. Results do not change.
+/// A training step makes and drops each activation anew. The GNU C library returns large pieces to the system at once, and
+/// clearing their pages again takes a good part of a step on the CPU (`docs/benchmarks.md` has how much). Results do not
+/// change. The process keeps what it had at its peak until it ends, except pieces of 1 GiB and more.
 ///
-/// Gives whether it was done: only with the GNU C library, and only while the process has one thread, since the library's
-/// settings must not change under another one. On other systems an allocator that keeps memory does the same.
+/// Gives whether it was set: only with the GNU C library, and only while the process has one thread, since its settings
+/// must not change under another. It serves what the first thread allocates; others have memory of their own, whose pieces
+/// above 64 MiB are returned as before. Versions of the library that take no limit of 1 GiB get one of 32 MiB. On other
+/// systems an allocator that keeps memory does the same.
 ///
 /// ```
-/// // Not in a test, which has threads.
+/// // False here: a test has threads.
 /// let _kept = unlearn_train::keep_freed_memory();
 /// ```
 #[must_use = "says whether it was done"]
@@ -27,7 +29,7 @@ fn threads() -> Option<usize> {
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 #[allow(unsafe_code, reason = "the C library's settings have no safe interface")]
 fn set() -> bool {
-    /// Bytes above which a piece is mapped by itself, and unmapped when it is freed: more than any activation.
+    /// Bytes from which a piece is mapped by itself, and unmapped when it is freed.
     const MAPPED: libc::c_int = 1 << 30;
     /// The most that some versions take.
     const MOST: libc::c_int = 32 << 20;
@@ -37,7 +39,8 @@ fn set() -> bool {
     unsafe {
         let mapped =
             [MAPPED, MOST].into_iter().any(|bytes| libc::mallopt(libc::M_MMAP_THRESHOLD, bytes) == 1);
-        mapped && libc::mallopt(libc::M_TRIM_THRESHOLD, libc::c_int::MAX) == 1
+        // −1: the end of the heap is never given back.
+        mapped && libc::mallopt(libc::M_TRIM_THRESHOLD, -1) == 1
     }
 }
 

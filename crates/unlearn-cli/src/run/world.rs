@@ -41,6 +41,7 @@ impl World {
     /// Opens device and data, in this order, so that the cheap checks come first.
     pub(crate) fn open(mut recipe: Recipe, device_name: &str, teller: Teller) -> Result<Self, Failure> {
         let device = device::open(device_name)?;
+        // A folder is listed twice and divided twice, which is little beside decoding its pictures in vain.
         if let Some(TrainTest { train, .. }) = outline(&recipe.data)? {
             check_classes(&recipe, &train)?;
             divided(&recipe, &train)?;

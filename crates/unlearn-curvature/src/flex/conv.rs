@@ -1,5 +1,5 @@
-//! Which kernel a convolution goes through: tiles of [`winograd`] where they are faster, those with few outputs where
-//! adapters have them, else one product after the other.
+//! Which kernel a convolution goes through: tiles of [`winograd`] where they are faster, [`narrow`] and [`thin`] for few
+//! outputs, else one product after the other.
 
 use super::product::{self, Cotangents};
 use super::shape::ConvShape;

@@ -4,6 +4,7 @@
 //! each piece is cleared by the thread that fills it, in its cache.
 
 use std::mem::MaybeUninit;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 
@@ -37,13 +38,16 @@ pub(super) fn filled_in<const N: usize, W, I: IndexedParallelIterator>(
         (0..count).map(|_| cut.each_mut().map(|pieces| pieces.next().unwrap_or_default())).collect();
     assert!(cut.iter().all(|left| left.len() == 0), "all of it is in pieces");
     assert_eq!(with.len(), count, "an item for each piece");
+    let done = AtomicUsize::new(0);
     pieces.into_par_iter().zip(with).for_each_init(room, |room, (pieces, item)| {
         one(room, pieces.map(cleared), item);
+        done.fetch_add(1, Ordering::Relaxed);
     });
+    assert_eq!(done.into_inner(), count, "every piece is filled");
     for vector in &mut vectors {
         // SAFETY: the capacity is `len` at least. Each of these scalars lies in one of `pieces` (`chunks_mut` leaves none
-        // out, and nothing is left in it), and all of these have been cleared: there is an item for each of them (both
-        // asserted above), and had a thread panicked, so would `for_each_init` have.
+        // out, and nothing is left in it), and as many as there are have been cleared, each once (both asserted above).
+        // `for_each_init` has joined the threads that did it.
         #[allow(unsafe_code, reason = "see the head of this file")]
         unsafe {
             vector.set_len(len);

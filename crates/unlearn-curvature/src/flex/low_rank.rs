@@ -98,7 +98,8 @@ impl Join for Flex {
     }
 }
 
-/// Products up to which one thread joins a weight and its branch sooner than two are told to.
+/// Products up to which one thread joins a weight and its branch, rather than wake another for it (no finely measured
+/// limit).
 const ALONE: usize = 1 << 18;
 
 /// W + factor · L R: W `[p, d]`, L `[p, rank]`, R `[rank, d]`.

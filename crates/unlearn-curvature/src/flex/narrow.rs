@@ -1,6 +1,6 @@
 //! Convolutions to few outputs, as branches of adapters have.
 //!
-//! Elsewhere vectors hold outputs; eight of them would leave half of a vector empty, and with one vector a step every
+//! Elsewhere vectors hold outputs; eight of them would leave half of a vector of 16 empty, and with one vector a step every
 //! product has a scalar of its own to load. Here vectors hold positions of a line, straight from the framed picture:
 //!
 //! ```text
@@ -16,14 +16,14 @@ use super::fresh::filled_in;
 use super::panel::{Aligned, lanes};
 use super::shape::ConvShape;
 
-/// Outputs up to which this is faster.
+/// Outputs that there are sums for.
 const MOST: usize = 8;
 
-/// Whether a convolution is for this: the positions fall into vectors that lie side by side in the framed picture.
+/// Whether a convolution is for this: outputs would fill half of a vector at most, and the positions fall into vectors that lie side by side in the framed picture.
 pub(super) fn suits(shape: &ConvShape) -> bool {
     let lanes = lanes();
     let whole = |line: &[u32]| line.windows(2).all(|pair| pair[1] == pair[0] + 1);
-    (1..=MOST).contains(&shape.outputs)
+    (1..=MOST.min(lanes / 2)).contains(&shape.outputs)
         && shape.positions() > 0
         && shape.positions().is_multiple_of(lanes)
         && shape.corners().chunks_exact(lanes).all(whole)
@@ -73,7 +73,7 @@ impl WithSimd for Lines<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        // As many vectors as leave the sums in registers: 32 with 16 lanes, else 16.
+        // 16 sums with 16 lanes, 8 with fewer: half of the registers.
         match (S::F32_LANES >= 16, self.rows == MOST) {
             (true, true) => fill::<S, MOST, 2>(simd, self),
             (true, false) => fill::<S, { MOST / 2 }, 4>(simd, self),
@@ -124,4 +124,29 @@ fn sums<S: Simd, const R: usize, const V: usize>(
         }
     }
     sums
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::ops::ConvOptions;
+
+    use super::*;
+    use crate::flex::gather;
+
+    #[test]
+    fn bits_are_those_of_the_other_way() {
+        let all = [(3, 2, [6, 32], [3, 3]), (5, 8, [4, 16], [1, 1]), (2, 1, [3, 48], [3, 5])];
+        for (channels, outputs, [height, width], kernel) in all {
+            let padding = kernel.map(|side| side / 2);
+            let options = ConvOptions::new([1, 1], padding, [1, 1], 1);
+            let weight = [outputs, channels, kernel[0], kernel[1]];
+            let shape = ConvShape::new([2, channels, height, width], weight, &options).unwrap();
+            let values = |n: usize, by: f32| (0..n).map(|i| (i as f32 * by).sin()).collect::<Vec<_>>();
+            let x = values(2 * channels * height * width, 1.7);
+            let weight = values(outputs * shape.patch(), 0.9);
+            let lanes = lanes();
+            assert_eq!(suits(&shape), outputs <= lanes / 2, "{shape:?} with {lanes} lanes");
+            assert_eq!(forward(&shape, &x, &weight), gather::forward(&shape, &x, &weight), "{shape:?}");
+        }
+    }
 }

@@ -98,12 +98,12 @@ pub fn open(kind: SourceKind, dir: Option<&Path>) -> Result<TrainTest, DataError
 }
 
 /// Names, classes and labels of the data set that [`open`] reads from `dir`, with one black pixel in place of each
-/// picture, if that can be had without opening the pictures (from an image folder). What follows from labels, as whether
-/// there is such a class to forget, can be checked on it before thousands of pictures are decoded; its fingerprint, and
-/// so its splits, are others than those of the data.
+/// picture; `None` where that cannot be had without opening the pictures (everywhere but in an image folder). What labels
+/// alone decide, as whether there is such a sample to forget, can be checked on it before thousands of pictures are
+/// decoded: a split or a forget set has the same indices as on the data, though other ids, as the fingerprint is another.
 ///
 /// # Errors
-/// Those of [`open`] that need no picture.
+/// [`DataError::Io`] and [`DataError::Folder`] as [`open`] for what is wrong with the folders.
 pub fn outline(kind: &SourceKind, dir: &Path) -> Result<Option<TrainTest>, DataError> {
     if matches!(kind, SourceKind::Synthetic(_)) {
         return Ok(None);

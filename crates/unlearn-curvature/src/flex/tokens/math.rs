@@ -57,19 +57,21 @@ pub(super) fn normal(x: f32) -> (f32, f32) {
 pub(super) fn softmax(row: &mut [f32]) {
     let mut tops = [f32::NEG_INFINITY; LANES];
     let (chunks, rest) = row.as_chunks_mut::<LANES>();
-    // What is missing weighs nothing: e^−87 at most, beside a sum of 1 or more.
-    let mut last = [f32::NEG_INFINITY; LANES];
-    last[..rest.len()].copy_from_slice(rest);
     for chunk in chunks.iter() {
         highest(&mut tops, chunk);
     }
+    // What is missing weighs nothing: e^−87 at most, beside a sum of 1 or more.
+    let mut last = [f32::NEG_INFINITY; LANES];
+    last[..rest.len()].copy_from_slice(rest);
     highest(&mut tops, &last);
     let top = folded(tops, larger);
     let mut sums = [0.0; LANES];
     for chunk in chunks.iter_mut() {
         powers(chunk, top, &mut sums);
     }
-    powers(&mut last, top, &mut sums);
+    if !rest.is_empty() {
+        powers(&mut last, top, &mut sums);
+    }
     let factor = 1.0 / folded(sums, |a, b| a + b);
     for x in chunks.as_flattened_mut() {
         *x *= factor;
@@ -115,4 +117,47 @@ fn folded(mut lanes: [f32; LANES], join: impl Fn(f32, f32) -> f32) -> f32 {
         half /= 2;
     }
     lanes[0]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn softmax_of_rows_of_every_length_is_that_of_float64() {
+        for len in [1, 2, 15, 16, 17, 32, 47, 48, 65] {
+            let row: Vec<f32> = (0..len).map(|i| 9.0 * (i as f32 * 2.3).sin()).collect();
+            let powers: Vec<f64> = row.iter().map(|&x| f64::from(x).exp()).collect();
+            let sum: f64 = powers.iter().sum();
+            let mut got = row.clone();
+            softmax(&mut got);
+            for (got, power) in got.iter().zip(&powers) {
+                // Powers within 2 units of 2⁻²³, a difference of at most 18 rounded before, and a sum of `len` of them.
+                let bound = (2.0 + 18.0 + len as f64) * 2f64.powi(-23);
+                assert!((f64::from(*got) / (power / sum) - 1.0).abs() < bound, "{len}: {got}");
+            }
+        }
+    }
+
+    #[test]
+    fn softmax_of_what_is_not_finite() {
+        for (len, place) in [(3, 1), (16, 15), (20, 18), (20, 2)] {
+            let with = |value| {
+                let mut row = vec![0.5; len];
+                row[place] = value;
+                softmax(&mut row);
+                row
+            };
+            assert!(with(f32::NAN).iter().all(|x| x.is_nan()));
+            assert!(with(f32::INFINITY).iter().all(|x| x.is_nan()));
+            let rest = 1.0 / (len - 1) as f32;
+            for (i, x) in with(f32::NEG_INFINITY).into_iter().enumerate() {
+                let expected = if i == place { 0.0 } else { rest };
+                assert!((x - expected).abs() < 1e-6, "{len}: {x}");
+            }
+        }
+        let mut none = vec![f32::NEG_INFINITY; 20];
+        softmax(&mut none);
+        assert!(none.iter().all(|x| x.is_nan()));
+    }
 }

@@ -22,7 +22,7 @@ use crate::flex::tile::Steps;
 const TOGETHER: usize = 48;
 /// Rows of W' that a thread takes at once.
 const INPUTS: usize = 24;
-/// Scalars of a weight up to which one thread packs it sooner than two are told to.
+/// Scalars of a weight up to which one thread packs it, rather than wake another for it (no finely measured limit).
 const ALONE: usize = 1 << 16;
 /// Samples that are summed before the sum goes to memory. What is summed in which order follows from it, and never from
 /// the number of threads.
