@@ -6,7 +6,7 @@ use clap::{ArgAction, Args};
 use unlearn::eval::Report;
 use unlearn::models::{Architecture, ArchitectureVisitor};
 
-use super::world;
+use super::recipe_of;
 use crate::args::{DeviceArgs, RecipeArgs};
 use crate::error::Failure;
 use crate::output;
@@ -41,10 +41,11 @@ pub(crate) fn main(arguments: &EvalArgs, teller: Teller) -> Result<(), Failure> 
     if let Some(place) = &place {
         place.check()?;
     }
+    let recipe = recipe_of(&arguments.recipe)?;
     for path in &arguments.model {
-        source::check(path)?;
+        source::check(path, &recipe)?;
     }
-    let world = world(&arguments.recipe, &arguments.device, teller)?;
+    let world = World::open(recipe, &arguments.device.device, teller)?;
     let report = world.recipe.model.visit(Eval { world: &world, models: &arguments.model })?;
     if let Some(place) = &place {
         let folder = Folder::open(place, &identity(&world)?)?;

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Map, json};
 use unlearn::models::{Architecture, ArchitectureVisitor};
 
-use super::world;
+use super::recipe_of;
 use crate::args::{DeviceArgs, PlaceArgs, RecipeArgs};
 use crate::error::{Exit, Failure};
 use crate::output;
@@ -14,6 +14,7 @@ use crate::progress::Teller;
 use crate::recipe::{MethodConfig, Recipe};
 use crate::run::single::{Job, Single};
 use crate::run::workshop::{Workshop, algorithm};
+use crate::run::world::World;
 use crate::run::{artefact, origin, source};
 
 /// Arguments of `unlearn forget`.
@@ -38,11 +39,11 @@ pub(crate) struct ForgetArgs {
 pub(crate) fn main(arguments: &ForgetArgs, teller: Teller) -> Result<(), Failure> {
     let place = arguments.place.place();
     place.check()?;
-    let recipe = Recipe::load(&arguments.recipe.recipe, &arguments.recipe.set)?;
+    let recipe = recipe_of(&arguments.recipe)?;
     let method = method(&recipe, &arguments.method);
     recipe.model.visit(Check { method: &method })?;
-    source::check(&arguments.model)?;
-    let world = world(&arguments.recipe, &arguments.device, teller)?;
+    source::check(&arguments.model, &recipe)?;
+    let world = World::open(recipe, &arguments.device.device, teller)?;
     let job = Job { world: &world, place: &place, verb: "forget", extra: json!({ "method": method }) };
     output::print(&world.recipe.model.visit(Forget { job, method: &method, model: &arguments.model })?)
 }

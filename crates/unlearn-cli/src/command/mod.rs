@@ -13,11 +13,11 @@ pub(crate) mod recipe;
 pub(crate) mod run;
 pub(crate) mod train;
 
-use crate::args::{Cli, Command, DeviceArgs, RecipeArgs};
+use crate::args::{Cli, Command, RecipeArgs};
 use crate::error::Failure;
 use crate::progress::Teller;
 use crate::recipe::Recipe;
-use crate::run::world::{World, with_folders};
+use crate::run::world::with_folders;
 use crate::stop::Stop;
 
 /// Carries out the command line.
@@ -39,8 +39,7 @@ pub(crate) fn dispatch(cli: Cli) -> Result<(), Failure> {
     }
 }
 
-/// The world of a recipe on the command line.
-fn world(recipe: &RecipeArgs, device: &DeviceArgs, teller: Teller) -> Result<World, Failure> {
-    let loaded = Recipe::load(&recipe.recipe, &recipe.set)?;
-    World::open(with_folders(loaded, recipe)?, &device.device, teller)
+/// The recipe on the command line, with what stands beside it there.
+fn recipe_of(arguments: &RecipeArgs) -> Result<Recipe, Failure> {
+    with_folders(Recipe::load(&arguments.recipe, &arguments.set)?, arguments)
 }

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::json;
 use unlearn::models::{Architecture, ArchitectureVisitor};
 
-use super::world;
+use super::recipe_of;
 use crate::args::{DeviceArgs, PlaceArgs, RecipeArgs};
 use crate::error::{Exit, Failure, nearest};
 use crate::output;
@@ -14,6 +14,7 @@ use crate::progress::Teller;
 use crate::recipe::{NetworkConfig, PruneAt, PruningConfig, Recipe};
 use crate::run::single::{Job, Single};
 use crate::run::workshop::Workshop;
+use crate::run::world::World;
 use crate::run::{artefact, source};
 
 /// Arguments of `unlearn prune`.
@@ -42,7 +43,7 @@ pub(crate) struct PruneArgs {
 pub(crate) fn main(arguments: &PruneArgs, teller: Teller) -> Result<(), Failure> {
     let place = arguments.place.place();
     place.check()?;
-    let recipe = Recipe::load(&arguments.recipe.recipe, &arguments.recipe.set)?;
+    let recipe = recipe_of(&arguments.recipe)?;
     let (name, pruning) = network(&recipe, arguments.network.as_deref())?;
     if (pruning.at == PruneAt::Init) != arguments.untrained {
         return Err(Failure::config(
@@ -53,9 +54,9 @@ pub(crate) fn main(arguments: &PruneArgs, teller: Teller) -> Result<(), Failure>
         ));
     }
     if let Some(path) = &arguments.model {
-        source::check(path)?;
+        source::check(path, &recipe)?;
     }
-    let world = world(&arguments.recipe, &arguments.device, teller)?;
+    let world = World::open(recipe, &arguments.device.device, teller)?;
     let job = Job { world: &world, place: &place, verb: "prune", extra: json!({ "network": name }) };
     let model = arguments.model.as_deref();
     output::print(&world.recipe.model.visit(Prune { job, name: &name, pruning: &pruning, model })?)

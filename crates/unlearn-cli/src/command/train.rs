@@ -3,13 +3,14 @@
 use clap::Args;
 use unlearn::models::{Architecture, ArchitectureVisitor};
 
-use super::world;
+use super::recipe_of;
 use crate::args::{DeviceArgs, PlaceArgs, RecipeArgs};
 use crate::error::Failure;
 use crate::output;
 use crate::progress::Teller;
 use crate::run::single::{Job, Single};
 use crate::run::workshop::Workshop;
+use crate::run::world::World;
 
 /// Arguments of `unlearn train`.
 #[derive(Debug, Clone, Args)]
@@ -26,7 +27,7 @@ pub(crate) struct TrainArgs {
 pub(crate) fn main(arguments: &TrainArgs, teller: Teller) -> Result<(), Failure> {
     let place = arguments.place.place();
     place.check()?;
-    let world = world(&arguments.recipe, &arguments.device, teller)?;
+    let world = World::open(recipe_of(&arguments.recipe)?, &arguments.device.device, teller)?;
     let job = Job { world: &world, place: &place, verb: "train", extra: serde_json::Value::Null };
     output::print(&world.recipe.model.visit(Train { job })?)
 }

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use unlearn::models::ModelConfig;
 use unlearn::models::checkpoint::Metadata;
 use unlearn::prune::MaskSet;
 
@@ -17,19 +18,7 @@ pub(crate) const UNMASKED: &str = "unlearn.unmasked";
 
 /// A model is only unlearned and judged on the data and split that it was trained on.
 pub(crate) fn check_origin(metadata: &Metadata, world: &World, place: &str) -> Result<(), Failure> {
-    let checkpoint = |code, got: String, expected: String, mend: &str| {
-        Failure::new(code, Exit::Checkpoint, place, got, expected, mend)
-    };
-    if let Some(model) = metadata.model()?
-        && model != world.recipe.model
-    {
-        return Err(checkpoint(
-            "E_CKPT_MODEL",
-            format!("{model:?}"),
-            format!("the recipe's {:?}", world.recipe.model),
-            "use the recipe that the model was trained by, or correct its [model]",
-        ));
-    }
+    check_model(metadata, &world.recipe.model, place)?;
     match metadata.data_fingerprint() {
         None => tracing::warn!(file = place, "does not say which data it was trained on; not checked"),
         Some(said) if said == world.train.fingerprint() => {}
@@ -45,11 +34,28 @@ pub(crate) fn check_origin(metadata: &Metadata, world: &World, place: &str) -> R
         }
     }
     match metadata.split_id() {
-        Some(said) if said != world.split.id() => Err(checkpoint(
+        Some(said) if said != world.split.id() => Err(Failure::new(
             "E_SPLIT",
+            Exit::Checkpoint,
+            place,
             format!("a model trained under the split {said}"),
             format!("{}, that of the recipe", world.split.id()),
             "use the recipe's [split] and seeds.split that the model was trained under",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// A model that says what it is is the recipe's.
+pub(super) fn check_model(metadata: &Metadata, expected: &ModelConfig, place: &str) -> Result<(), Failure> {
+    match metadata.model()? {
+        Some(model) if model != *expected => Err(Failure::new(
+            "E_CKPT_MODEL",
+            Exit::Checkpoint,
+            place,
+            format!("{model:?}"),
+            format!("the recipe's {expected:?}"),
+            "use the recipe that the model was trained by, or correct its [model]",
         )),
         _ => Ok(()),
     }

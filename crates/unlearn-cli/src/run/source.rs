@@ -14,9 +14,10 @@ use unlearn::train::TrainError;
 use unlearn::train::commit::{COMMIT, Commit};
 
 use super::artefact::{ADAPTER, MASK, MODEL};
-use super::origin::{UNMASKED, check_mask};
+use super::origin::{UNMASKED, check_mask, check_model};
 use super::provenance::Provenance;
 use crate::error::{Exit, Failure};
+use crate::recipe::Recipe;
 
 /// What was found.
 #[derive(Debug)]
@@ -146,9 +147,15 @@ pub(crate) fn file(path: &Path) -> PathBuf {
         .unwrap_or(path.to_owned())
 }
 
-/// Whether it can be read at all: asked before the pictures, which take longer, are.
-pub(crate) fn check(path: &Path) -> Result<(), Failure> {
-    read(path).map(drop)
+/// Whether it can be read at all, is the recipe's and finite: asked before the pictures, which take longer, are.
+pub(crate) fn check(path: &Path, recipe: &Recipe) -> Result<(), Failure> {
+    let Source { checkpoint, file, .. } = read(path)?;
+    let place = file.display().to_string();
+    // Else the model is what the folder of pretrained weights says.
+    if recipe.training.pretrained.is_none() {
+        check_model(&checkpoint.metadata, &recipe.model, &place)?;
+    }
+    checkpoint.state.check_finite().map_err(|error| named(error.into(), &place))
 }
 
 /// Reads it. The metadata name the architecture where anything does.
