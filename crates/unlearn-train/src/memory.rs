@@ -8,12 +8,11 @@
 /// change. The process keeps what it had at its peak until it ends, except pieces of 1 GiB and more.
 ///
 /// Gives whether it was set: only with the GNU C library, and only while the process has one thread, since its settings
-/// must not change under another. It serves what the first thread allocates; others have memory of their own, whose pieces
-/// above 64 MiB are returned as before. Versions of the library that take no limit of 1 GiB get one of 32 MiB. On other
+/// must not change under another. It serves what the first thread allocates, so train there; other threads have memory of
+/// their own, of which some 64 MiB each are kept. Versions of the library that take no limit of 1 GiB get one of 32 MiB. On other
 /// systems an allocator that keeps memory does the same.
 ///
 /// ```
-/// // False here: a test has threads.
 /// let _kept = unlearn_train::keep_freed_memory();
 /// ```
 #[must_use = "says whether it was done"]

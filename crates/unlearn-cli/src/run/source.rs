@@ -151,10 +151,7 @@ pub(crate) fn file(path: &Path) -> PathBuf {
 pub(crate) fn check(path: &Path, recipe: &Recipe) -> Result<(), Failure> {
     let Source { checkpoint, file, .. } = read(path)?;
     let place = file.display().to_string();
-    // Else the model is what the folder of pretrained weights says.
-    if recipe.training.pretrained.is_none() {
-        check_model(&checkpoint.metadata, &recipe.model, &place)?;
-    }
+    check_model(&checkpoint.metadata, &recipe.model, &place)?;
     checkpoint.state.check_finite().map_err(|error| named(error.into(), &place))
 }
 

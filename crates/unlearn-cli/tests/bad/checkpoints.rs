@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
+use super::pictures::ten_classes;
 use super::{Case, case, strings};
 use crate::common::{TINY, Tool};
 
@@ -104,6 +105,22 @@ fn under(name: &'static str, exit: i32, code: &'static str, word: &'static str, 
     })
 }
 
+/// A wrong model beside pictures of which none would open: the model is looked at before.
+fn before_pictures(
+    name: &'static str,
+    code: &'static str,
+    word: &'static str,
+    content: impl Fn() -> Vec<u8> + 'static,
+    set: &'static str,
+) -> Case {
+    case(name, 4, code, word, move |tool: &Tool| {
+        ten_classes(tool, "0.png", b"no picture");
+        let model = tool.file("model.safetensors", content());
+        let data = tool.path("data");
+        forget(tool, &model, &["--data", &data, "--set", "data={kind=\"folder\"}", "--set", set])
+    })
+}
+
 pub fn cases() -> Vec<Case> {
     vec![
         case("model not there", 5, "E_IO", "nowhere", |tool: &Tool| forget(tool, "nowhere.safetensors", &[])),
@@ -147,6 +164,20 @@ pub fn cases() -> Vec<Case> {
         tensors("NaN weights", "E_NONFINITE", "conv1.weight", |t| {
             t.get_mut(HEAD).unwrap().2[..4].copy_from_slice(&f32::NAN.to_le_bytes());
         }),
+        before_pictures(
+            "NaN weights beside broken pictures",
+            "E_NONFINITE",
+            "conv1.weight",
+            || changed(|t| t.get_mut(HEAD).unwrap().2[..4].copy_from_slice(&f32::NAN.to_le_bytes())),
+            "seeds.forget=1",
+        ),
+        before_pictures(
+            "model of another width beside broken pictures",
+            "E_CKPT_MODEL",
+            "width",
+            model,
+            "model.width=8",
+        ),
         tensors("infinite statistics", "E_NONFINITE", "bn1.running_var", |t| {
             t.get_mut("bn1.running_var").unwrap().2[..4].copy_from_slice(&f32::INFINITY.to_le_bytes());
         }),

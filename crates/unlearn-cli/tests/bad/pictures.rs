@@ -56,7 +56,7 @@ fn pickle(name: &'static str, content: &'static [u8]) -> Case {
 }
 
 /// A picture folder with ten classes of which each holds `file`.
-fn ten_classes(tool: &Tool, file: &str, content: &[u8]) {
+pub fn ten_classes(tool: &Tool, file: &str, content: &[u8]) {
     for class in 0..10 {
         for half in ["train", "test"] {
             tool.file(&format!("data/{half}/{class}/{file}"), content);

@@ -19,7 +19,8 @@ use super::shape::ConvShape;
 /// Outputs that there are sums for.
 const MOST: usize = 8;
 
-/// Whether a convolution is for this: outputs would fill half of a vector at most, and the positions fall into vectors that lie side by side in the framed picture.
+/// Whether a convolution is for this: its outputs would fill half of a vector at most, and its positions fall into vectors
+/// that lie side by side in the framed picture.
 pub(super) fn suits(shape: &ConvShape) -> bool {
     let lanes = lanes();
     let whole = |line: &[u32]| line.windows(2).all(|pair| pair[1] == pair[0] + 1);
