@@ -305,24 +305,34 @@ impl Dataset {
     /// # Errors
     /// [`DataError::Invalid`] when a class has fewer.
     pub fn take_per_class(&self, count: usize) -> Result<Self, DataError> {
-        let mut taken = vec![0_usize; self.num_classes()];
-        // Grown as it fills: `count` may be any number that somebody wrote into a recipe.
-        let mut indices = Vec::new();
-        for (index, label) in self.labels().enumerate() {
-            if taken[label] < count {
-                taken[label] += 1;
-                indices.push(index);
-            }
+        self.subset(self.name(), &first_of_each(self.name(), self.labels(), self.num_classes(), count)?)
+    }
+}
+
+/// Where the first `count` samples of each class are, in order, in the set `name` of samples with these labels.
+pub(crate) fn first_of_each(
+    name: &str,
+    labels: impl Iterator<Item = usize>,
+    classes: usize,
+    count: usize,
+) -> Result<Vec<usize>, DataError> {
+    let mut taken = vec![0_usize; classes];
+    // Grown as it fills: `count` may be any number that somebody wrote into a recipe.
+    let mut indices = Vec::new();
+    for (index, label) in labels.enumerate() {
+        if taken[label] < count {
+            taken[label] += 1;
+            indices.push(index);
         }
-        if let Some(class) = taken.iter().position(|&n| n < count) {
-            return Err(DataError::Invalid {
-                what: format!("samples of class {class} in {}", self.name()),
-                got: taken[class].to_string(),
-                expected: format!("at least {count}"),
-                mend: "ask for fewer samples a class".into(),
-            });
-        }
-        self.subset(self.name(), &indices)
+    }
+    match taken.iter().position(|&n| n < count) {
+        Some(class) => Err(DataError::Invalid {
+            what: format!("samples of class {class} in {name}"),
+            got: taken[class].to_string(),
+            expected: format!("at least {count}"),
+            mend: "ask for fewer samples a class".into(),
+        }),
+        None => Ok(indices),
     }
 }
 

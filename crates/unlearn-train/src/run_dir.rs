@@ -8,15 +8,20 @@
 //!   …             committed directories
 //! ```
 
+mod identity;
+
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde_json::{Map, Value};
+pub use identity::check_identity;
+use serde_json::Value;
+
+use self::identity::CONFIG;
 
 use crate::TrainError;
-use crate::commit::{Commit, TEMPORARY, io, remove_unfinished, write_whole};
+use crate::commit::{Commit, TEMPORARY, io, remove_unfinished};
 
 /// The name of the lock file.
 const LOCK: &str = "LOCK";
@@ -110,9 +115,6 @@ fn held(path: &Path, lock: &File) -> TrainError {
     TrainError::Locked { path: path.to_owned(), holder }
 }
 
-/// The file that says what the run is.
-const CONFIG: &str = "config.json";
-
 /// A run directory that this process holds until the value is dropped.
 #[derive(Debug)]
 pub struct RunDir {
@@ -172,25 +174,7 @@ impl RunDir {
     /// [`TrainError::OtherRun`] with every key that differs; [`TrainError::RunDirectory`] when the
     /// file is no JSON; [`TrainError::Io`].
     pub fn bind(&self, identity: &Value) -> Result<(), TrainError> {
-        let path = self.path.join(CONFIG);
-        let there = match fs::read(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                let mut text =
-                    serde_json::to_vec_pretty(&canonical(identity)).map_err(|e| io(&path)(e.into()))?;
-                text.push(b'\n');
-                return write_whole(&path, &text);
-            }
-            other => other.map_err(io(&path))?,
-        };
-        let there: Value = serde_json::from_slice(&there).map_err(|e| TrainError::RunDirectory {
-            path: path.clone(),
-            got: e.to_string(),
-            expected: "the configuration of a run".into(),
-            mend: "choose another directory, or delete this one and run again".into(),
-        })?;
-        let mut differences = Vec::new();
-        compare("", &there, identity, &mut differences);
-        if differences.is_empty() { Ok(()) } else { Err(TrainError::OtherRun { path, differences }) }
+        identity::bind(&self.path, identity)
     }
 
     /// The committed directory `name`; `None` when it is not there or, with a warning, damaged.
@@ -249,34 +233,6 @@ impl Log {
         let mut line = record.to_string();
         line.push('\n');
         self.file.write_all(line.as_bytes()).map_err(io(&self.path))
-    }
-}
-
-/// The same value with the keys of every object in order.
-fn canonical(value: &Value) -> Value {
-    match value {
-        Value::Object(map) => {
-            let mut keys: Vec<_> = map.keys().collect();
-            keys.sort();
-            Value::Object(keys.into_iter().map(|k| (k.clone(), canonical(&map[k]))).collect::<Map<_, _>>())
-        }
-        Value::Array(items) => Value::Array(items.iter().map(canonical).collect()),
-        other => other.clone(),
-    }
-}
-
-/// Collects `key: there, asked for` of all leaves that differ.
-fn compare(key: &str, there: &Value, asked: &Value, differences: &mut Vec<String>) {
-    if let (Value::Object(a), Value::Object(b)) = (there, asked) {
-        let mut keys: Vec<_> = a.keys().chain(b.keys().filter(|k| !a.contains_key(*k))).collect();
-        keys.sort();
-        for k in keys {
-            let inner = if key.is_empty() { k.clone() } else { format!("{key}.{k}") };
-            let of = |map: &Map<String, Value>| map.get(k).cloned().unwrap_or(Value::Null);
-            compare(&inner, &of(a), &of(b), differences);
-        }
-    } else if there != asked {
-        differences.push(format!("{key} is {there} there, {asked} now"));
     }
 }
 

@@ -43,9 +43,11 @@ pub(crate) fn main(arguments: &ForgetArgs, teller: Teller) -> Result<(), Failure
     let method = method(&recipe, &arguments.method);
     recipe.model.visit(Check { method: &method })?;
     source::check(&arguments.model, &recipe)?;
+    let job = Job { place: &place, verb: "forget", extra: json!({ "method": method }) };
+    job.check(&recipe, &arguments.device.device)?;
     let world = World::open(recipe, &arguments.device.device, teller)?;
-    let job = Job { world: &world, place: &place, verb: "forget", extra: json!({ "method": method }) };
-    output::print(&world.recipe.model.visit(Forget { job, method: &method, model: &arguments.model })?)
+    let forget = Forget { world: &world, job, method: &method, model: &arguments.model };
+    output::print(&world.recipe.model.visit(forget)?)
 }
 
 fn method(recipe: &Recipe, name: &str) -> MethodConfig {
@@ -71,6 +73,7 @@ impl ArchitectureVisitor for Check<'_> {
 }
 
 struct Forget<'a> {
+    world: &'a World,
     job: Job<'a>,
     method: &'a MethodConfig,
     model: &'a Path,
@@ -80,7 +83,7 @@ impl ArchitectureVisitor for Forget<'_> {
     type Output = Result<String, Failure>;
 
     fn visit<A: Architecture>(self, architecture: &A) -> Self::Output {
-        let world = self.job.world;
+        let world = self.world;
         let shop = Workshop::new(world, architecture)?;
         let original = artefact::load::<A>(self.model, world, shop.fresh())?;
         // A second request on top of a first is legitimate; that it is one must be known.

@@ -56,10 +56,12 @@ pub(crate) fn main(arguments: &PruneArgs, teller: Teller) -> Result<(), Failure>
     if let Some(path) = &arguments.model {
         source::check(path, &recipe)?;
     }
+    let job = Job { place: &place, verb: "prune", extra: json!({ "network": name }) };
+    job.check(&recipe, &arguments.device.device)?;
     let world = World::open(recipe, &arguments.device.device, teller)?;
-    let job = Job { world: &world, place: &place, verb: "prune", extra: json!({ "network": name }) };
     let model = arguments.model.as_deref();
-    output::print(&world.recipe.model.visit(Prune { job, name: &name, pruning: &pruning, model })?)
+    let prune = Prune { world: &world, job, name: &name, pruning: &pruning, model };
+    output::print(&world.recipe.model.visit(prune)?)
 }
 
 /// The network that is meant, with its pruning.
@@ -88,6 +90,7 @@ fn network(recipe: &Recipe, name: Option<&str>) -> Result<(String, PruningConfig
 }
 
 struct Prune<'a> {
+    world: &'a World,
     job: Job<'a>,
     name: &'a str,
     pruning: &'a PruningConfig,
@@ -98,7 +101,7 @@ impl ArchitectureVisitor for Prune<'_> {
     type Output = Result<String, Failure>;
 
     fn visit<A: Architecture>(self, architecture: &A) -> Self::Output {
-        let world = self.job.world;
+        let world = self.world;
         let shop = Workshop::new(world, architecture)?;
         let trained = match self.model {
             None => None,

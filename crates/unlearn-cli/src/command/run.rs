@@ -9,6 +9,7 @@ use crate::error::Failure;
 use crate::progress::Teller;
 use crate::recipe::Recipe;
 use crate::run::folder::Place;
+use crate::run::known;
 use crate::run::world::{World, with_folders};
 use crate::{device, output};
 
@@ -36,6 +37,7 @@ pub(crate) fn main(arguments: &RunArgs, teller: Teller) -> Result<(), Failure> {
     // What is cheap to find wrong is looked at before the pictures are read.
     device::open(&arguments.device.device)?;
     place.check()?;
+    place.check_run(&known(&recipe, &arguments.device.device)?)?;
     let world = World::open(recipe, &arguments.device.device, teller)?;
     let report = crate::run::execute(&world, &place)?;
     output::print(&report.to_markdown())?;

@@ -27,12 +27,15 @@ pub(crate) struct TrainArgs {
 pub(crate) fn main(arguments: &TrainArgs, teller: Teller) -> Result<(), Failure> {
     let place = arguments.place.place();
     place.check()?;
-    let world = World::open(recipe_of(&arguments.recipe)?, &arguments.device.device, teller)?;
-    let job = Job { world: &world, place: &place, verb: "train", extra: serde_json::Value::Null };
-    output::print(&world.recipe.model.visit(Train { job })?)
+    let recipe = recipe_of(&arguments.recipe)?;
+    let job = Job { place: &place, verb: "train", extra: serde_json::Value::Null };
+    job.check(&recipe, &arguments.device.device)?;
+    let world = World::open(recipe, &arguments.device.device, teller)?;
+    output::print(&world.recipe.model.visit(Train { world: &world, job })?)
 }
 
 struct Train<'a> {
+    world: &'a World,
     job: Job<'a>,
 }
 
@@ -40,8 +43,8 @@ impl ArchitectureVisitor for Train<'_> {
     type Output = Result<String, Failure>;
 
     fn visit<A: Architecture>(self, architecture: &A) -> Self::Output {
-        let shop = Workshop::new(self.job.world, architecture)?;
-        let early = crate::run::early_epochs(&self.job.world.recipe);
+        let shop = Workshop::new(self.world, architecture)?;
+        let early = crate::run::early_epochs(&self.world.recipe);
         Single::new(self.job, &shop).make(|work| shop.train(work, &early))
     }
 }

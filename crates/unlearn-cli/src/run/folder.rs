@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use unlearn::train::TrainError;
 use unlearn::train::commit::{self, Commit, Pending};
-use unlearn::train::run_dir::{Occupant, RunDir, check_free, occupant};
+use unlearn::train::run_dir::{Occupant, RunDir, check_free, check_identity, occupant};
 
 use crate::error::{Exit, Failure};
 
@@ -65,6 +65,12 @@ impl Place {
             Occupant::Other(got) => Err(unusable(path, got, "the folder of a run")),
             Occupant::Nothing | Occupant::Run => check_writable(path),
         }
+    }
+
+    /// Refuses a folder whose run is another one as far as `known` tells (see [`check_identity`]), which takes no time
+    /// beside reading the data.
+    pub(crate) fn check_run(&self, known: &[(&str, Value)]) -> Result<(), Failure> {
+        Ok(check_identity(&self.out, known)?)
     }
 }
 

@@ -14,7 +14,7 @@ pub(crate) mod world;
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use unlearn::eval::{Evaluation, Report};
 use unlearn::models::{Architecture, ArchitectureVisitor};
 use unlearn::prune::{IterativeConfig, Rewind};
@@ -61,11 +61,16 @@ pub(crate) fn execute(world: &World, place: &Place) -> Result<Report, Failure> {
     world.recipe.model.visit(Whole { world, place })
 }
 
-/// What makes two runs the same run: everything but where the pictures lie.
-pub(crate) fn identity(world: &World) -> Result<serde_json::Value, Failure> {
-    let mut recipe = world.recipe.clone();
+/// Of [`identity`] what is known before the pictures are read, by where it stands there.
+pub(crate) fn known(recipe: &Recipe, device_name: &str) -> Result<[(&'static str, Value); 2], Failure> {
+    Ok([("/recipe", stated(recipe)?), ("/device", device_name.into())])
+}
+
+/// The recipe without the places where something lies.
+fn stated(recipe: &Recipe) -> Result<Value, Failure> {
+    let mut recipe = recipe.clone();
     (recipe.data.dir, recipe.training.pretrained) = (None, None);
-    let recipe = serde_json::to_value(&recipe).map_err(|error| {
+    serde_json::to_value(&recipe).map_err(|error| {
         Failure::new(
             "E_INTERNAL",
             Exit::Internal,
@@ -74,9 +79,13 @@ pub(crate) fn identity(world: &World) -> Result<serde_json::Value, Failure> {
             "JSON",
             "report this as a bug",
         )
-    })?;
+    })
+}
+
+/// What makes two runs the same run: everything but where the pictures lie.
+pub(crate) fn identity(world: &World) -> Result<Value, Failure> {
     let mut identity = json!({
-        "recipe": recipe,
+        "recipe": stated(&world.recipe)?,
         "data": { "train": world.train.fingerprint(), "test": world.test.fingerprint() },
         "split": world.split.id(),
         // The spec may name a file whose content changes.

@@ -9,20 +9,33 @@ use unlearn::prune::MaskSet;
 
 use super::artefact::{self, Trained};
 use super::folder::{Folder, Place};
-use super::identity;
 use super::workshop::Workshop;
-use super::world::World;
+use super::{identity, known};
 use crate::error::{Exit, Failure};
+use crate::recipe::Recipe;
 
 const STAGE: &str = "model";
 
 /// What is to be made, and where.
 pub(crate) struct Job<'a> {
-    pub(crate) world: &'a World,
     pub(crate) place: &'a Place,
     /// The verb and its arguments are part of what the folder's run is.
     pub(crate) verb: &'static str,
     pub(crate) extra: Value,
+}
+
+impl Job<'_> {
+    /// Refuses the folder of another run, where that is known before the pictures are read.
+    pub(crate) fn check(&self, recipe: &Recipe, device_name: &str) -> Result<(), Failure> {
+        let [(_, recipe), (_, device)] = known(recipe, device_name)?;
+        let (verb, of) = (self.verb.into(), self.extra.clone());
+        self.place.check_run(&[
+            ("/verb", verb),
+            ("/of", of),
+            ("/run/recipe", recipe),
+            ("/run/device", device),
+        ])
+    }
 }
 
 /// One stage about to be made.
@@ -55,7 +68,8 @@ impl<'a, A: Architecture> Single<'a, A> {
         self,
         make: impl FnOnce(&Path) -> Result<Trained<A::Model>, Failure>,
     ) -> Result<String, Failure> {
-        let Job { world, place, verb, extra } = self.job;
+        let Job { place, verb, extra } = self.job;
+        let world = self.shop.world;
         let identity = json!({
             "verb": verb, "of": extra, "parent": self.parent, "run": identity(world)?,
         });

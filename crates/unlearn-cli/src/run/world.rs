@@ -7,7 +7,7 @@ use std::str::FromStr;
 use unlearn::burn::tensor::Device;
 use unlearn::data::source::synthetic::CLASSES;
 use unlearn::data::source::synthetic::Synthetic;
-use unlearn::data::source::{self, SourceKind, TrainTest};
+use unlearn::data::source::{self, PerClass, SourceKind, TrainTest};
 use unlearn::data::{Dataset, ForgetSpec, Loader, Normalization, Partition, Split, SplitRule};
 
 use super::pretrained::{self, Pretrained};
@@ -149,7 +149,7 @@ fn in_text(place: &str, folder: &Path) -> Result<(), Failure> {
 
 fn pictures(data: &DataConfig, seeds: &Seeds) -> Result<TrainTest, Failure> {
     match place(data)? {
-        Some((kind, dir)) => some_of(data, source::open(kind, Some(dir))?),
+        Some((kind, dir)) => Ok(source::open_first(kind, Some(dir), wanted(data))?),
         None => synthetic(data, seeds),
     }
 }
@@ -157,7 +157,7 @@ fn pictures(data: &DataConfig, seeds: &Seeds) -> Result<TrainTest, Failure> {
 /// What can be known before a picture is opened.
 fn outline(data: &DataConfig) -> Result<Option<TrainTest>, Failure> {
     let Some((kind, dir)) = place(data)? else { return Ok(None) };
-    source::outline(&kind, dir)?.map(|outline| some_of(data, outline)).transpose()
+    Ok(source::outline(&kind, dir, wanted(data))?)
 }
 
 /// Where the pictures lie, unless they are drawn.
@@ -183,12 +183,8 @@ fn place(data: &DataConfig) -> Result<Option<(SourceKind, &Path)>, Failure> {
 }
 
 /// As many of each class as the recipe asks for.
-fn some_of(data: &DataConfig, TrainTest { train, test }: TrainTest) -> Result<TrainTest, Failure> {
-    let first = |set: Dataset, count: Option<usize>| match count {
-        Some(count) => set.take_per_class(count),
-        None => Ok(set),
-    };
-    Ok(TrainTest { train: first(train, data.train_per_class)?, test: first(test, data.test_per_class)? })
+fn wanted(data: &DataConfig) -> PerClass {
+    PerClass { train: data.train_per_class, test: data.test_per_class }
 }
 
 fn check_folder(dir: &Path) -> Result<(), Failure> {

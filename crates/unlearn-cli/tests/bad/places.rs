@@ -2,6 +2,7 @@
 
 use std::fs::File;
 
+use super::pictures::{PIXEL, ten_classes};
 use super::{Case, case, run, set, strings};
 use crate::common::{TINY, Tool};
 
@@ -76,11 +77,41 @@ pub fn cases() -> Vec<Case> {
             })
         },
         case("second run on one folder", 5, "E_OUTDIR", "--resume", |tool: &Tool| again(tool, &[])),
+        case("resume with another verb", 2, "E_RESUME_CONFIG", "config.json", |tool: &Tool| {
+            let folder = finished(tool);
+            strings(&["run", &tool.path("recipe.toml"), "--out", &folder, "--resume"])
+        }),
+        case(
+            "resume under another recipe beside broken pictures",
+            2,
+            "E_RESUME_CONFIG",
+            "data.kind",
+            |tool: &Tool| {
+                ten_classes(tool, "0.png", b"no picture");
+                let data = tool.path("data");
+                again(tool, &["--resume", "--data", &data, "--set", "data={kind=\"folder\"}"])
+            },
+        ),
+        case(
+            "resume with fewer pictures a class",
+            2,
+            "E_RESUME_CONFIG",
+            "data.train_per_class",
+            |tool: &Tool| again(tool, &["--resume", "--set", "data.train_per_class=5"]),
+        ),
         Case {
             leaves_nothing: false,
-            ..case("resume with another verb", 2, "E_RESUME_CONFIG", "config.json", |tool: &Tool| {
-                let folder = finished(tool);
-                strings(&["run", &tool.path("recipe.toml"), "--out", &folder, "--resume"])
+            ..case("resume beside a picture more", 3, "E_DATASET_MISMATCH", "data.train", |tool: &Tool| {
+                ten_classes(tool, "0.png", PIXEL);
+                let recipe = tool.file("recipe.toml", TINY);
+                let (data, folder) = (tool.path("data"), tool.path("out"));
+                let set = "data={kind=\"folder\"}";
+                let mut line = vec!["train", &recipe, "--data", &data, "--set", set, "--out", &folder];
+                let done = tool.run(&line);
+                assert_eq!(done.code, 0, "{}", done.stderr);
+                tool.file("data/train/0/1.png", PIXEL);
+                line.push("--resume");
+                strings(&line)
             })
         },
         Case {

@@ -21,7 +21,7 @@ pub const READER: Reader = Reader {
     layout: "data_batch_1.bin … data_batch_5.bin and test_batch.bin (or without .bin, pickled)",
     detect: |dir| !matches!(find(dir), Ok(None)),
     open,
-    outline: None,
+    apart: None,
 };
 
 /// The classes, by label; also their alphabetical order.

@@ -18,7 +18,7 @@ pub const READER: Reader = Reader {
     layout: "train.bin and test.bin (or without .bin, pickled)",
     detect: |dir| !matches!(find(dir), Ok(None)),
     open,
-    outline: None,
+    apart: None,
 };
 
 /// The fine classes, by label; also their alphabetical order.

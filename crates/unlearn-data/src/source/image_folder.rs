@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 
-use super::{Reader, TrainTest, allocate, cifar10, picture};
+use super::{Apart, PerClass, Reader, TrainTest, allocate, cifar10, picture};
 use crate::DataError;
-use crate::dataset::{Dataset, ImageShape, Normalization};
+use crate::dataset::{Dataset, ImageShape, Normalization, first_of_each};
 use crate::error::{FolderFault, ImageFault};
 
 /// The entry in the list of readers.
@@ -20,7 +20,7 @@ pub const READER: Reader = Reader {
     layout: "train/CLASS/*.png and test/CLASS/*.png (or jpg, jpeg)",
     detect: |dir| dir.join("train").is_dir() && dir.join("test").is_dir(),
     open,
-    outline: Some(outline),
+    apart: Some(Apart { outline, open_first }),
 };
 
 /// Reads both halves below `dir`.
@@ -29,11 +29,17 @@ pub const READER: Reader = Reader {
 /// [`DataError::Folder`] for anything wrong with the folders, [`DataError::Image`] for anything
 /// wrong with a picture (of several, the first in order), [`DataError::Io`].
 pub fn open(dir: &Path) -> Result<TrainTest, DataError> {
-    let [train, test] = halves(dir)?;
-    let first = picture::read(&train.pictures[0].0)?;
+    open_first(dir, PerClass::ALL)
+}
+
+/// The same, of which no more pictures are opened than are wanted.
+fn open_first(dir: &Path, wanted: PerClass) -> Result<TrainTest, DataError> {
+    let [train, test] = halves(dir, wanted)?;
+    let first_path = &train.pictures[0].0;
+    let first = picture::read(first_path)?;
     let shape = ImageShape { channels: 3, height: first.height, width: first.width };
-    let train_images = decode(&train, shape, &train.pictures[0].0)?;
-    let test_images = decode(&test, shape, &train.pictures[0].0)?;
+    let train_images = decode(&train, shape, first_path)?;
+    let test_images = decode(&test, shape, first_path)?;
     let normalization = if train.classes == cifar10::CLASS_NAMES && (shape.height, shape.width) == (32, 32) {
         Normalization::cifar10()
     } else {
@@ -43,18 +49,19 @@ pub fn open(dir: &Path) -> Result<TrainTest, DataError> {
 }
 
 /// The same before any picture is opened: a black pixel in place of each.
-fn outline(dir: &Path) -> Result<TrainTest, DataError> {
-    let halves = halves(dir)?;
+fn outline(dir: &Path, wanted: PerClass) -> Result<TrainTest, DataError> {
+    let halves = halves(dir, wanted)?;
     let shape = ImageShape { channels: 3, height: 1, width: 1 };
     let black = |list: &Listing| vec![0; list.pictures.len() * shape.len()];
     let images = [black(&halves[0]), black(&halves[1])];
     both(halves, shape, images, &Normalization::half(shape.channels))
 }
 
-fn halves(dir: &Path) -> Result<[Listing; 2], DataError> {
+/// What is wanted of both halves.
+fn halves(dir: &Path, wanted: PerClass) -> Result<[Listing; 2], DataError> {
     let (train, test) = (list(&dir.join("train"))?, list(&dir.join("test"))?);
     same_classes(dir, &train, &test)?;
-    Ok([train, test])
+    Ok([train.first("train", wanted.train)?, test.first("test", wanted.test)?])
 }
 
 fn both(
@@ -63,21 +70,38 @@ fn both(
     [train_images, test_images]: [Vec<u8>; 2],
     normalization: &Normalization,
 ) -> Result<TrainTest, DataError> {
-    let build = |name: &str, images, list: Listing| {
+    let build = |half: &str, images, list: Listing| {
         let labels = list.pictures.iter().map(|(_, label)| *label).collect();
-        Dataset::new(name, shape, images, labels, list.classes, normalization.clone())
+        Dataset::new(name(half), shape, images, labels, list.classes, normalization.clone())
     };
-    Ok(TrainTest {
-        train: build("folder/train", train_images, train)?,
-        test: build("folder/test", test_images, test)?,
-    })
+    Ok(TrainTest { train: build("train", train_images, train)?, test: build("test", test_images, test)? })
+}
+
+fn name(half: &str) -> String {
+    format!("folder/{half}")
 }
 
 /// What one half consists of, before any picture is opened.
 struct Listing {
     classes: Vec<String>,
-    /// Path and label, in canonical order.
+    /// Path and label, in canonical order; at least one.
     pictures: Vec<(PathBuf, u16)>,
+}
+
+impl Listing {
+    /// The first `count` pictures of each class.
+    fn first(mut self, half: &str, count: Option<usize>) -> Result<Self, DataError> {
+        let Some(count) = count else { return Ok(self) };
+        let labels = self.pictures.iter().map(|(_, label)| usize::from(*label));
+        let mut wanted =
+            first_of_each(&name(half), labels, self.classes.len(), count)?.into_iter().peekable();
+        let mut index = 0;
+        self.pictures.retain(|_| {
+            index += 1;
+            wanted.next_if_eq(&(index - 1)).is_some()
+        });
+        Ok(self)
+    }
 }
 
 fn list(half: &Path) -> Result<Listing, DataError> {

@@ -47,12 +47,54 @@ pub struct Reader {
     /// What must lie there.
     pub layout: &'static str,
     detect: fn(&Path) -> bool,
-    open: Open,
-    /// For layouts whose labels stand apart from pictures that take long to open.
-    outline: Option<Open>,
+    open: fn(&Path) -> Result<TrainTest, DataError>,
+    apart: Option<Apart>,
 }
 
-type Open = fn(&Path) -> Result<TrainTest, DataError>;
+/// For layouts whose labels stand apart from pictures that take long to open.
+#[derive(Debug)]
+struct Apart {
+    outline: OpenFirst,
+    open_first: OpenFirst,
+}
+
+type OpenFirst = fn(&Path, PerClass) -> Result<TrainTest, DataError>;
+
+/// How many samples of each class are wanted, the first ones in canonical order; of `None`, all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PerClass {
+    /// Of the training samples.
+    pub train: Option<usize>,
+    /// Of the test samples.
+    pub test: Option<usize>,
+}
+
+impl PerClass {
+    /// Every sample.
+    pub const ALL: Self = Self { train: None, test: None };
+
+    /// What is wanted of a data set that has been read.
+    fn of(self, TrainTest { train, test }: TrainTest) -> Result<TrainTest, DataError> {
+        let first = |set: Dataset, count: Option<usize>| match count {
+            Some(count) => set.take_per_class(count),
+            None => Ok(set),
+        };
+        Ok(TrainTest { train: first(train, self.train)?, test: first(test, self.test)? })
+    }
+
+    /// No class is left without a sample.
+    fn check(self) -> Result<(), DataError> {
+        if self.train != Some(0) && self.test != Some(0) {
+            return Ok(());
+        }
+        Err(DataError::Invalid {
+            what: "samples wanted of each class".into(),
+            got: "none".into(),
+            expected: "at least one, or all".into(),
+            mend: "ask for more samples a class".into(),
+        })
+    }
+}
 
 /// Every reader, by name.
 pub const READERS: [&Reader; 4] =
@@ -97,18 +139,36 @@ pub fn open(kind: SourceKind, dir: Option<&Path>) -> Result<TrainTest, DataError
     (reader.open)(dir)
 }
 
-/// Names, classes and labels of the data set that [`open`] reads from `dir`, with one black pixel in place of each
+/// The first samples of each class of the data set that [`open`] reads, as [`Dataset::take_per_class`] takes them. Of an
+/// image folder no other picture is opened; where its pictures have no known constants for a model (see
+/// [`Normalization`](crate::Normalization)), they are those of the training samples that are taken.
+///
+/// # Errors
+/// [`DataError::Invalid`] for no sample a class, or more than there are; else as [`open`].
+pub fn open_first(kind: SourceKind, dir: Option<&Path>, wanted: PerClass) -> Result<TrainTest, DataError> {
+    wanted.check()?;
+    if let (Some(dir), false) = (dir, matches!(kind, SourceKind::Synthetic(_)))
+        && let Some(apart) = &reader(&kind, dir)?.apart
+    {
+        return (apart.open_first)(dir, wanted);
+    }
+    wanted.of(open(kind, dir)?)
+}
+
+/// Names, classes and labels of the data set that [`open_first`] reads from `dir`, with one black pixel in place of each
 /// picture; `None` where that cannot be had without opening the pictures (everywhere but in an image folder). What labels
 /// alone decide, as whether there is such a sample to forget, can be checked on it before thousands of pictures are
 /// decoded: a split or a forget set has the same indices as on the data, though other ids, as the fingerprint is another.
 ///
 /// # Errors
-/// [`DataError::Io`] and [`DataError::Folder`] as [`open`] for what is wrong with the folders.
-pub fn outline(kind: &SourceKind, dir: &Path) -> Result<Option<TrainTest>, DataError> {
+/// [`DataError::Io`] and [`DataError::Folder`] as [`open`] for what is wrong with the folders, [`DataError::Invalid`] as
+/// [`open_first`].
+pub fn outline(kind: &SourceKind, dir: &Path, wanted: PerClass) -> Result<Option<TrainTest>, DataError> {
+    wanted.check()?;
     if matches!(kind, SourceKind::Synthetic(_)) {
         return Ok(None);
     }
-    reader(kind, dir)?.outline.map(|outline| outline(dir)).transpose()
+    reader(kind, dir)?.apart.as_ref().map(|apart| (apart.outline)(dir, wanted)).transpose()
 }
 
 fn reader(kind: &SourceKind, dir: &Path) -> Result<&'static Reader, DataError> {

@@ -33,7 +33,7 @@ pub const READER: Reader = Reader {
     layout: "a packed file (`unlearn data pack`)",
     detect: |file| file.is_file(),
     open: read,
-    outline: None,
+    apart: None,
 };
 
 const MAGIC: &[u8; 8] = b"UNLEARND";

@@ -97,9 +97,36 @@ fn another_configuration_is_refused_key_by_key() {
             "old is 1 there, null now",
         ]
     );
+    let error = run.bind(&json!({"fit": "é".repeat(300)})).unwrap_err();
+    assert!(error.to_string().contains("éé…"), "{error}");
+    assert!(error.to_string().len() < 600, "{error}");
     fs::write(parent.path().join("config.json"), "{").unwrap();
     let error = run.bind(&identity).unwrap_err();
     assert!(matches!(error, TrainError::RunDirectory { .. }), "{error}");
+}
+
+#[test]
+fn what_is_known_already_is_compared_before_the_rest() {
+    let parent = tempfile::tempdir().unwrap();
+    let there = parent.path().join("run");
+    let known = |epochs: u32| [("/fit", json!({"epochs": epochs})), ("/of/device", json!("flex"))];
+    check_identity(&there, &known(4)).unwrap();
+    let run = RunDir::open(&there).unwrap();
+    check_identity(&there, &known(4)).unwrap();
+    run.bind(&json!({"fit": {"epochs": 3}, "of": {"device": "flex", "data": "abc"}})).unwrap();
+    check_identity(&there, &known(3)).unwrap();
+    let error = check_identity(&there, &known(4)).unwrap_err();
+    let TrainError::OtherRun { differences, .. } = &error else { panic!("{error}") };
+    assert_eq!(differences, &["fit.epochs is 3 there, 4 now"]);
+    let error = check_identity(&there, &[("/of/seed", json!(7))]).unwrap_err();
+    let TrainError::OtherRun { differences, .. } = &error else { panic!("{error}") };
+    assert_eq!(differences, &["of.seed is null there, 7 now"]);
+    for make in [|at: &Path| fs::write(at, "{").unwrap(), |at: &Path| fs::create_dir(at).unwrap()] {
+        fs::remove_file(there.join("config.json")).unwrap();
+        make(&there.join("config.json"));
+        let error = check_identity(&there, &known(3)).unwrap_err();
+        assert!(matches!(error, TrainError::RunDirectory { .. }), "{error}");
+    }
 }
 
 #[test]

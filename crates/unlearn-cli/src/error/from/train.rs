@@ -36,10 +36,11 @@ impl From<TrainError> for Failure {
                 Self::new("E_OUTDIR", Exit::Environment, path.display().to_string(), got, expected, mend)
             }
             TrainError::OtherRun { path, differences } => {
-                // Other pictures are another fault than another recipe.
-                let data = differences.iter().all(|d| d.contains("data.t") || d.contains("split "));
-                let (code, exit) =
-                    if data { ("E_DATASET_MISMATCH", Exit::Data) } else { ("E_RESUME_CONFIG", Exit::Usage) };
+                let (code, exit) = if other_pictures(&differences) {
+                    ("E_DATASET_MISMATCH", Exit::Data)
+                } else {
+                    ("E_RESUME_CONFIG", Exit::Usage)
+                };
                 Self::new(
                     code,
                     exit,
@@ -70,4 +71,13 @@ impl From<TrainError> for Failure {
             ),
         }
     }
+}
+
+/// Whether the run is another one for its pictures alone, which is another fault than another recipe. Split and forget
+/// set are others then too.
+fn other_pictures(differences: &[String]) -> bool {
+    // One stage made alone has the identity of a run under `run`.
+    let keys = || differences.iter().map(|difference| difference.strip_prefix("run.").unwrap_or(difference));
+    keys().any(|key| key.starts_with("data."))
+        && keys().all(|key| ["data.", "split ", "partition "].iter().any(|of| key.starts_with(of)))
 }

@@ -5,6 +5,7 @@ use image::{ExtendedColorType, ImageEncoder as _, ImageFormat};
 use tempfile::TempDir;
 
 use super::*;
+use crate::source::{self, SourceKind};
 
 /// A picture of `side` × `side` pixels, `channels` bytes each.
 fn encode(format: ImageFormat, side: u32, color: ExtendedColorType, pixels: &[u8]) -> Vec<u8> {
@@ -83,15 +84,44 @@ fn an_outline_has_all_but_the_pictures() {
     let dir = tree();
     let whole = open(dir.path()).unwrap();
     put(dir.path(), "train/dog/a.png", b"no picture");
-    let outline = crate::source::outline(&crate::source::SourceKind::Auto, dir.path()).unwrap().unwrap();
+    let outline = source::outline(&SourceKind::Auto, dir.path(), PerClass::ALL).unwrap().unwrap();
     for (outline, whole) in [(outline.train, whole.train), (outline.test, whole.test)] {
         assert_eq!((outline.name(), outline.class_names()), (whole.name(), whole.class_names()));
         assert_eq!(outline.labels().collect::<Vec<_>>(), whole.labels().collect::<Vec<_>>());
         assert_ne!(outline.fingerprint(), whole.fingerprint());
     }
     fs::remove_dir_all(dir.path().join("test/dog")).unwrap();
-    let error = crate::source::outline(&crate::source::SourceKind::Folder, dir.path()).unwrap_err();
+    let error = source::outline(&SourceKind::Folder, dir.path(), PerClass::ALL).unwrap_err();
     assert_eq!(error.code(), open(dir.path()).unwrap_err().code());
+}
+
+#[test]
+fn the_first_of_each_class_are_those_of_the_whole_and_no_other_is_opened() {
+    let dir = tree();
+    let whole = open(dir.path()).unwrap();
+    put(dir.path(), "train/dog/b.png", b"no picture");
+    put(dir.path(), "test/dog/z.png", b"no picture");
+    let wanted = PerClass { train: Some(1), test: Some(1) };
+    let first = source::open_first(SourceKind::Auto, Some(dir.path()), wanted).unwrap();
+    for (first, whole) in [(&first.train, &whole.train), (&first.test, &whole.test)] {
+        let taken = whole.take_per_class(1).unwrap();
+        assert_eq!(first.fingerprint(), taken.fingerprint());
+        assert_eq!((first.name(), first.class_names()), (taken.name(), taken.class_names()));
+    }
+    let outline = source::outline(&SourceKind::Auto, dir.path(), wanted).unwrap().unwrap();
+    assert_eq!(outline.train.labels().collect::<Vec<_>>(), [0, 1]);
+    for half in [PerClass { train: None, ..wanted }, PerClass { test: None, ..wanted }] {
+        let error = source::open_first(SourceKind::Folder, Some(dir.path()), half).unwrap_err();
+        assert_eq!(error.code(), "E_IMAGE", "{error}");
+    }
+    for (count, says) in [(0, "at least one"), (3, "class 0 in folder/train: got 2"), (usize::MAX, "got 2")] {
+        let wanted = PerClass { train: Some(count), test: None };
+        let opened = source::open_first(SourceKind::Folder, Some(dir.path()), wanted).unwrap_err();
+        let outlined = source::outline(&SourceKind::Folder, dir.path(), wanted).unwrap_err();
+        for error in [opened, outlined] {
+            assert!(error.to_string().contains(says), "{error}");
+        }
+    }
 }
 
 #[test]

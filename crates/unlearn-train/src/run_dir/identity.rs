@@ -1,0 +1,113 @@
+//! What a run is: written once into its directory, compared ever after.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::TrainError;
+use crate::commit::{io, write_whole};
+
+/// The file that says what the run is.
+pub(super) const CONFIG: &str = "config.json";
+
+/// Compares what is known of a run already with what the run in the directory `path` is, before everything about it is
+/// known: `known` has JSON pointers into the identity of [`RunDir::bind`](super::RunDir::bind) and their values. A
+/// directory whose run has not said yet what it is, or that is not there, is like any. Nothing is changed there.
+///
+/// # Errors
+/// As [`RunDir::bind`](super::RunDir::bind).
+///
+/// ```
+/// use serde_json::json;
+/// use unlearn_train::run_dir::{RunDir, check_identity};
+///
+/// let parent = tempfile::tempdir()?;
+/// RunDir::open(parent.path())?.bind(&json!({"recipe": {"epochs": 3}, "data": "1f0c"}))?;
+/// check_identity(parent.path(), &[("/recipe", json!({"epochs": 3}))])?;
+/// assert!(check_identity(parent.path(), &[("/recipe", json!({"epochs": 4}))]).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub fn check_identity(path: &Path, known: &[(&str, Value)]) -> Result<(), TrainError> {
+    let path = path.join(CONFIG);
+    let Some(there) = read(&path)? else { return Ok(()) };
+    let mut differences = Vec::new();
+    for (pointer, asked) in known {
+        let key = pointer.trim_start_matches('/').replace('/', ".");
+        compare(&key, there.pointer(pointer).unwrap_or(&Value::Null), asked, &mut differences);
+    }
+    same(path, differences)
+}
+
+/// Writes `identity` into a directory that has none, or compares it with the one that is there.
+pub(super) fn bind(directory: &Path, identity: &Value) -> Result<(), TrainError> {
+    let path = directory.join(CONFIG);
+    let Some(there) = read(&path)? else {
+        let mut text = serde_json::to_vec_pretty(&canonical(identity)).map_err(|e| io(&path)(e.into()))?;
+        text.push(b'\n');
+        return write_whole(&path, &text);
+    };
+    let mut differences = Vec::new();
+    compare("", &there, identity, &mut differences);
+    same(path, differences)
+}
+
+fn same(path: PathBuf, differences: Vec<String>) -> Result<(), TrainError> {
+    if differences.is_empty() { Ok(()) } else { Err(TrainError::OtherRun { path, differences }) }
+}
+
+/// What stands in the file at `path`; `None` when there is no such file.
+fn read(path: &Path) -> Result<Option<Value>, TrainError> {
+    let unusable = |got: String| TrainError::RunDirectory {
+        path: path.to_owned(),
+        got,
+        expected: "the configuration of a run".into(),
+        mend: "choose another directory, or delete this one and run again".into(),
+    };
+    match fs::metadata(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        // A pipe would be waited for.
+        Ok(about) if !about.is_file() => return Err(unusable("no regular file".into())),
+        other => other.map_err(io(path))?,
+    };
+    let text = fs::read(path).map_err(io(path))?;
+    serde_json::from_slice(&text).map(Some).map_err(|error| unusable(error.to_string()))
+}
+
+/// The same value with the keys of every object in order.
+fn canonical(value: &Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut keys: Vec<_> = map.keys().collect();
+            keys.sort();
+            Value::Object(keys.into_iter().map(|k| (k.clone(), canonical(&map[k]))).collect::<Map<_, _>>())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(canonical).collect()),
+        other => other.clone(),
+    }
+}
+
+/// Collects `key: there, asked for` of all leaves that differ.
+fn compare(key: &str, there: &Value, asked: &Value, differences: &mut Vec<String>) {
+    if let (Value::Object(a), Value::Object(b)) = (there, asked) {
+        let mut keys: Vec<_> = a.keys().chain(b.keys().filter(|k| !a.contains_key(*k))).collect();
+        keys.sort();
+        for k in keys {
+            let inner = if key.is_empty() { k.clone() } else { format!("{key}.{k}") };
+            let of = |map: &Map<String, Value>| map.get(k).cloned().unwrap_or(Value::Null);
+            compare(&inner, &of(a), &of(b), differences);
+        }
+    } else if there != asked {
+        differences.push(format!("{key} is {} there, {} now", shown(there), shown(asked)));
+    }
+}
+
+/// A value to be read in a message: of a whole recipe, its beginning.
+fn shown(value: &Value) -> String {
+    const LONGEST: usize = 80;
+    let text = value.to_string();
+    match text.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
+    }
+}
