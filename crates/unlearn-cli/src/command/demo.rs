@@ -66,7 +66,7 @@ pub(crate) fn main(arguments: &DemoArgs, teller: Teller) -> Result<(), Failure> 
     let place = Place { out, resume: arguments.resume };
     place.check()?;
     place.check_run(&known(&recipe, &arguments.device.device)?)?;
-    let world = World::open(recipe, &arguments.device.device, teller)?;
+    let world = World::open(recipe, &[], &arguments.device.device, teller)?;
     let report = crate::run::execute(&world, &place).map_err(|failure| stop.advise(failure))?;
     output::print(&report.to_markdown())?;
     crate::run::report::verdict(&report)

@@ -42,10 +42,9 @@ pub(crate) fn main(arguments: &EvalArgs, teller: Teller) -> Result<(), Failure> 
         place.check()?;
     }
     let recipe = recipe_of(&arguments.recipe)?;
-    for path in &arguments.model {
-        source::check(path, &recipe)?;
-    }
-    let world = World::open(recipe, &arguments.device.device, teller)?;
+    let said =
+        arguments.model.iter().map(|path| source::check(path, &recipe)).collect::<Result<Vec<_>, _>>()?;
+    let world = World::open(recipe, &said, &arguments.device.device, teller)?;
     let report = world.recipe.model.visit(Eval { world: &world, models: &arguments.model })?;
     if let Some(place) = &place {
         let folder = Folder::open(place, &identity(&world)?)?;

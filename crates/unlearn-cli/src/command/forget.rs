@@ -42,10 +42,10 @@ pub(crate) fn main(arguments: &ForgetArgs, teller: Teller) -> Result<(), Failure
     let recipe = recipe_of(&arguments.recipe)?;
     let method = method(&recipe, &arguments.method);
     recipe.model.visit(Check { method: &method })?;
-    source::check(&arguments.model, &recipe)?;
+    let said = source::check(&arguments.model, &recipe)?;
     let job = Job { place: &place, verb: "forget", extra: json!({ "method": method }) };
     job.check(&recipe, &arguments.device.device)?;
-    let world = World::open(recipe, &arguments.device.device, teller)?;
+    let world = World::open(recipe, &[said], &arguments.device.device, teller)?;
     let forget = Forget { world: &world, job, method: &method, model: &arguments.model };
     output::print(&world.recipe.model.visit(forget)?)
 }

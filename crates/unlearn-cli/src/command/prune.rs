@@ -53,12 +53,11 @@ pub(crate) fn main(arguments: &PruneArgs, teller: Teller) -> Result<(), Failure>
             "change one of the two",
         ));
     }
-    if let Some(path) = &arguments.model {
-        source::check(path, &recipe)?;
-    }
+    let said =
+        arguments.model.iter().map(|path| source::check(path, &recipe)).collect::<Result<Vec<_>, _>>()?;
     let job = Job { place: &place, verb: "prune", extra: json!({ "network": name }) };
     job.check(&recipe, &arguments.device.device)?;
-    let world = World::open(recipe, &arguments.device.device, teller)?;
+    let world = World::open(recipe, &said, &arguments.device.device, teller)?;
     let model = arguments.model.as_deref();
     let prune = Prune { world: &world, job, name: &name, pruning: &pruning, model };
     output::print(&world.recipe.model.visit(prune)?)

@@ -38,7 +38,7 @@ pub(crate) fn main(arguments: &RunArgs, teller: Teller) -> Result<(), Failure> {
     device::open(&arguments.device.device)?;
     place.check()?;
     place.check_run(&known(&recipe, &arguments.device.device)?)?;
-    let world = World::open(recipe, &arguments.device.device, teller)?;
+    let world = World::open(recipe, &[], &arguments.device.device, teller)?;
     let report = crate::run::execute(&world, &place)?;
     output::print(&report.to_markdown())?;
     crate::run::report::verdict(&report)

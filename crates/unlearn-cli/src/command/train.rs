@@ -30,7 +30,7 @@ pub(crate) fn main(arguments: &TrainArgs, teller: Teller) -> Result<(), Failure>
     let recipe = recipe_of(&arguments.recipe)?;
     let job = Job { place: &place, verb: "train", extra: serde_json::Value::Null };
     job.check(&recipe, &arguments.device.device)?;
-    let world = World::open(recipe, &arguments.device.device, teller)?;
+    let world = World::open(recipe, &[], &arguments.device.device, teller)?;
     output::print(&world.recipe.model.visit(Train { world: &world, job })?)
 }
 

@@ -10,7 +10,7 @@ use unlearn::models::{Adapted, Architecture, Classifier, StateDict};
 use unlearn::prune::MaskSet;
 use unlearn::train::EpochRecord;
 
-use super::origin::{MASK_ID, check_origin, mask_id};
+use super::origin::{LABELS, MASK_ID, check_origin, mask_id};
 use super::provenance::Provenance;
 use super::source::{self, named};
 use super::world::World;
@@ -120,6 +120,7 @@ impl<M: Classifier> Trained<M> {
             .with_model(&world.recipe.model)
             .with_data_fingerprint(world.train.fingerprint())
             .with_split_id(world.split.id())
+            .with(LABELS, world.train.labels_id())
             .with(STAGE, &self.record.stage)
             .with(MASK_ID, mask_id(self.mask.as_ref()))
             .with("unlearn.version", env!("CARGO_PKG_VERSION"));

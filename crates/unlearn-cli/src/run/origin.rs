@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use unlearn::data::Dataset;
 use unlearn::models::ModelConfig;
 use unlearn::models::checkpoint::Metadata;
 use unlearn::prune::MaskSet;
@@ -13,8 +14,45 @@ use crate::error::{Exit, Failure};
 /// Metadata of a model: SHA-256 of the mask that it was trained under, or `none`.
 pub(crate) const MASK_ID: &str = "unlearn.mask";
 
+/// Metadata of a model: what the labels of its training data are.
+pub(crate) const LABELS: &str = "unlearn.labels";
+
 /// Metadata of a file under timm's names: the weights that have no mask of their own, but lie in a layer that has one.
 pub(crate) const UNMASKED: &str = "unlearn.unmasked";
+
+/// What a model says of its data that is known of data before their pictures are decoded.
+#[derive(Debug)]
+pub(crate) struct Said {
+    place: String,
+    labels: Option<String>,
+}
+
+impl Said {
+    pub(super) fn of(metadata: &Metadata, place: &str) -> Self {
+        Self { place: place.to_owned(), labels: metadata.get(LABELS).map(str::to_owned) }
+    }
+
+    /// Refuses a model of data with other labels than `train`, or its outline, has.
+    pub(super) fn check(&self, train: &Dataset) -> Result<(), Failure> {
+        match &self.labels {
+            Some(said) if *said != train.labels_id() => {
+                Err(other_data(&self.place, said, &train.labels_id(), train))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn other_data(place: &str, said: &str, here: &str, train: &Dataset) -> Failure {
+    Failure::new(
+        "E_DATASET_MISMATCH",
+        Exit::Data,
+        place,
+        format!("a model trained on data with {said}"),
+        format!("{here}, as {} has", train.name()),
+        "use the data (order, number and pictures) that the model was trained on",
+    )
+}
 
 /// A model is only unlearned and judged on the data and split that it was trained on.
 pub(crate) fn check_origin(metadata: &Metadata, world: &World, place: &str) -> Result<(), Failure> {
@@ -23,14 +61,8 @@ pub(crate) fn check_origin(metadata: &Metadata, world: &World, place: &str) -> R
         None => tracing::warn!(file = place, "does not say which data it was trained on; not checked"),
         Some(said) if said == world.train.fingerprint() => {}
         Some(said) => {
-            return Err(Failure::new(
-                "E_DATASET_MISMATCH",
-                Exit::Data,
-                place,
-                format!("a model trained on data with fingerprint {said}"),
-                format!("{}, that of {}", world.train.fingerprint(), world.train.name()),
-                "use the data (order, number and pictures) that the model was trained on",
-            ));
+            let [said, here] = [said, world.train.fingerprint()].map(|id| format!("fingerprint {id}"));
+            return Err(other_data(place, &said, &here, &world.train));
         }
     }
     match metadata.split_id() {

@@ -14,7 +14,7 @@ use unlearn::train::TrainError;
 use unlearn::train::commit::{COMMIT, Commit};
 
 use super::artefact::{ADAPTER, MASK, MODEL};
-use super::origin::{UNMASKED, check_mask, check_model};
+use super::origin::{Said, UNMASKED, check_mask, check_model};
 use super::provenance::Provenance;
 use crate::error::{Exit, Failure};
 use crate::recipe::Recipe;
@@ -148,11 +148,13 @@ pub(crate) fn file(path: &Path) -> PathBuf {
 }
 
 /// Whether it can be read at all, is the recipe's and finite: asked before the pictures, which take longer, are.
-pub(crate) fn check(path: &Path, recipe: &Recipe) -> Result<(), Failure> {
+/// What it says of its data is left to be compared.
+pub(crate) fn check(path: &Path, recipe: &Recipe) -> Result<Said, Failure> {
     let Source { checkpoint, file, .. } = read(path)?;
     let place = file.display().to_string();
     check_model(&checkpoint.metadata, &recipe.model, &place)?;
-    checkpoint.state.check_finite().map_err(|error| named(error.into(), &place))
+    checkpoint.state.check_finite().map_err(|error| named(error.into(), &place))?;
+    Ok(Said::of(&checkpoint.metadata, &place))
 }
 
 /// Reads it. The metadata name the architecture where anything does.

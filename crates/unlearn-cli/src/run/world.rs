@@ -10,6 +10,7 @@ use unlearn::data::source::synthetic::Synthetic;
 use unlearn::data::source::{self, PerClass, SourceKind, TrainTest};
 use unlearn::data::{Dataset, ForgetSpec, Loader, Normalization, Partition, Split, SplitRule};
 
+use super::origin::Said;
 use super::pretrained::{self, Pretrained};
 use crate::args::RecipeArgs;
 use crate::device;
@@ -38,13 +39,19 @@ pub(crate) struct World {
 }
 
 impl World {
-    /// Opens device and data, in this order, so that the cheap checks come first.
-    pub(crate) fn open(mut recipe: Recipe, device_name: &str, teller: Teller) -> Result<Self, Failure> {
+    /// Opens device and data for `models`, in this order, so that the cheap checks come first.
+    pub(crate) fn open(
+        mut recipe: Recipe,
+        models: &[Said],
+        device_name: &str,
+        teller: Teller,
+    ) -> Result<Self, Failure> {
         let device = device::open(device_name)?;
         // A folder is listed twice and divided twice, which is little beside decoding its pictures in vain.
         if let Some(TrainTest { train, .. }) = outline(&recipe.data)? {
             check_classes(&recipe, &train)?;
             divided(&recipe, &train)?;
+            models.iter().try_for_each(|said| said.check(&train))?;
         }
         let TrainTest { train, test } = pictures(&recipe.data, &recipe.seeds)?;
         check_classes(&recipe, &train)?;

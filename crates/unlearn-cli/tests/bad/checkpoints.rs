@@ -108,12 +108,13 @@ fn under(name: &'static str, exit: i32, code: &'static str, word: &'static str, 
 /// A wrong model beside pictures of which none would open: the model is looked at before.
 fn before_pictures(
     name: &'static str,
+    exit: i32,
     code: &'static str,
     word: &'static str,
     content: impl Fn() -> Vec<u8> + 'static,
     set: &'static str,
 ) -> Case {
-    case(name, 4, code, word, move |tool: &Tool| {
+    case(name, exit, code, word, move |tool: &Tool| {
         ten_classes(tool, "0.png", b"no picture");
         let model = tool.file("model.safetensors", content());
         let data = tool.path("data");
@@ -166,6 +167,7 @@ pub fn cases() -> Vec<Case> {
         }),
         before_pictures(
             "NaN weights beside broken pictures",
+            4,
             "E_NONFINITE",
             "conv1.weight",
             || changed(|t| t.get_mut(HEAD).unwrap().2[..4].copy_from_slice(&f32::NAN.to_le_bytes())),
@@ -173,10 +175,19 @@ pub fn cases() -> Vec<Case> {
         ),
         before_pictures(
             "model of another width beside broken pictures",
+            4,
             "E_CKPT_MODEL",
             "width",
             model,
             "model.width=8",
+        ),
+        before_pictures(
+            "model of more samples beside broken pictures",
+            3,
+            "E_DATASET_MISMATCH",
+            "60 samples of 10 classes",
+            model,
+            "seeds.forget=1",
         ),
         tensors("infinite statistics", "E_NONFINITE", "bn1.running_var", |t| {
             t.get_mut("bn1.running_var").unwrap().2[..4].copy_from_slice(&f32::INFINITY.to_le_bytes());
