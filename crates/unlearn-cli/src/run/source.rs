@@ -50,9 +50,7 @@ impl Source {
     pub(crate) fn adapter(&self) -> Result<Option<PathBuf>, Failure> {
         let Some(folder) = self.beside(ADAPTER) else { return Ok(None) };
         // Whoever named the file has not had the stage looked at.
-        if let Some(stage) = self.file.parent().filter(|stage| stage.join(COMMIT).exists()) {
-            Commit::open(stage).and_then(|commit| commit.verify()).map_err(altered)?;
-        }
+        check_stage(&self.file)?;
         Ok(Some(folder))
     }
 
@@ -106,6 +104,14 @@ impl Source {
         }
         check_mask(&self.checkpoint.metadata, mask.as_ref(), &place)?;
         Ok(mask)
+    }
+}
+
+/// The files of a stage belong together: a changed or missing one is found before `file`, one of them, is used.
+fn check_stage(file: &Path) -> Result<(), Failure> {
+    match file.parent().filter(|folder| folder.join(COMMIT).exists()) {
+        Some(stage) => Commit::open(stage).and_then(|commit| commit.verify()).map_err(altered),
+        None => Ok(()),
     }
 }
 
@@ -167,9 +173,8 @@ pub(crate) fn read(path: &Path) -> Result<Source, Failure> {
             Err(folder::no_model(&file))
         };
     }
-    // A stage's files belong together: a changed or missing one is found before any is used.
-    if let Some(stage) = file.parent().filter(|folder| file != path && folder.join(COMMIT).exists()) {
-        Commit::open(stage).and_then(|commit| commit.verify()).map_err(altered)?;
+    if file != path {
+        check_stage(&file)?;
     }
     let mut checkpoint = checkpoint::read(&file)?;
     let timm = has_timm_names(&checkpoint.state);
