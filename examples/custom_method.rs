@@ -70,7 +70,7 @@ fn main() -> anyhow::Result<()> {
     let training = TrainingRecipe { fit, batch_size: 16, augment, label_smoothing: 0.0 };
     let fresh = || -> ResNet { model.clone() };
     let (dataset, partition) = (&data, &partition);
-    let suite = Suite { fresh: &fresh, model: fresh(), dataset, partition, training, mask };
+    let suite = Suite { fresh: &fresh, model: fresh(), dataset, partition, training, mask, dense: false };
     let broken = suite.violations(&method);
     anyhow::ensure!(broken.is_empty(), "the method breaks its contract: {broken:#?}");
     println!("random-labels keeps the contract of every unlearning method");

@@ -37,6 +37,8 @@ pub struct Suite<'a, M> {
     pub training: TrainingRecipe,
     /// A mask for the second half of the suite; the model need not obey it yet.
     pub mask: MaskSet,
+    /// Whether the method is asked for a dense model, whatever mask there is; as a rule it is not.
+    pub dense: bool,
 }
 
 /// Every float parameter and buffer by path, as bits, so that NaN equals itself and −0 differs from 0.
@@ -127,8 +129,12 @@ impl<M: Classifier> Suite<'_, M> {
                 }
             }
         }
-        if mask.is_some() && outcome.mask.is_none() {
-            say("the mask of the context is gone and no other stands in its place".into());
+        match (&outcome.mask, self.dense) {
+            (None, false) if mask.is_some() => {
+                say("the mask of the context is gone and no other stands in its place".into());
+            }
+            (Some(_), true) => say("a mask, though a dense model was asked for".into()),
+            _ => {}
         }
         if outcome.seconds.is_nan() || outcome.seconds < 0.0 {
             say(format!("it took {} seconds", outcome.seconds));
@@ -167,7 +173,9 @@ fn black_out(dataset: &Dataset, indices: &[usize]) -> Result<Dataset, UnlearnErr
         labels.push(label as u16);
     }
     let (shape, names) = (dataset.shape(), dataset.class_names().to_vec());
-    Ok(Dataset::new("blacked out", shape, images, labels, names, dataset.normalization().clone())?)
+    let black = Dataset::new("blacked out", shape, images, labels, names, dataset.normalization().clone())?;
+    let shown = dataset.input_shape();
+    Ok(if shown == shape { black } else { black.shown_at(shown.height, shown.width)? })
 }
 
 fn bits<M: Module>(model: &M) -> Bits {

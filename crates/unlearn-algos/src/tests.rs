@@ -121,6 +121,7 @@ impl Fixture {
             partition: &self.partition,
             training: training(),
             mask: self.mask.clone(),
+            dense: false,
         }
     }
 
@@ -156,8 +157,12 @@ fn distance(a: &Net, b: &Net) -> f64 {
     d.dot(&d).unwrap().sqrt()
 }
 
+/// The form of retraining that drops the mask.
+const DENSE: &str = r#"{"mask": "none"}"#;
+
 /// Each method, and each of its forms that takes another road.
 const FORMS: &[(&str, &str)] = &[
+    ("retrain", DENSE),
     ("finetune", r#"{"epochs": 2}"#),
     ("finetune", r#"{"epochs": 1, "batch_norm": "frozen", "augment": "none", "batch_size": 5}"#),
     ("finetune-l1", r#"{"epochs": 2, "gamma": 1e-3}"#),
@@ -186,9 +191,24 @@ fn every_method_keeps_the_contract() {
         for (name, parameters) in FORMS {
             let method = by_name::<Net>(name, serde_json::from_str(parameters).unwrap()).unwrap();
             assert_eq!(method.name(), *name);
-            let found = fixture.suite().violations(method.as_ref());
+            let mut suite = fixture.suite();
+            suite.dense = *parameters == DENSE;
+            let found = suite.violations(method.as_ref());
             assert!(found.is_empty(), "{name} {parameters} ({spec}): {found:#?}");
         }
+    }
+}
+
+#[test]
+fn the_set_that_is_not_read_is_black_at_the_size_that_pictures_are_shown_at() {
+    let fixture = Fixture::new(&ForgetSpec::Class(1));
+    let shown = fixture.dataset.clone().shown_at(12, 12).unwrap();
+    for (name, parameters) in [("finetune", r#"{"epochs": 1}"#), ("gradient-ascent", r#"{"epochs": 1}"#)] {
+        let method = by_name::<Net>(name, serde_json::from_str(parameters).unwrap()).unwrap();
+        let mut suite = fixture.suite();
+        suite.dataset = &shown;
+        let found = suite.violations(method.as_ref());
+        assert!(found.is_empty(), "{name}: {found:#?}");
     }
 }
 

@@ -144,8 +144,12 @@ impl Hub {
         };
         let cached = self.cache.repo(revision);
         let named = cached.get(CONFIG).is_some_and(|file| file.parent() == Some(fetched.folder.as_path()));
-        if info.commit != id.revision && !named {
-            cached.create_ref(&info.commit).map_err(|error| Failure::io(&fetched.folder, &error))?;
+        if info.commit != id.revision
+            && !named
+            && let Err(error) = cached.create_ref(&info.commit)
+        {
+            // The cache may not be ours to write. The name is asked for again next time.
+            tracing::warn!(folder = %fetched.folder.display(), %error, "no name for the commit was kept");
         }
         tracing::info!(model = id.name, commit = info.commit, "in the cache");
         Ok(fetched)

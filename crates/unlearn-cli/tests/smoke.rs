@@ -95,7 +95,11 @@ fn run_writes_every_result_and_a_second_run_is_refused() {
         other.stderr
     );
     let pictures = tool.run(&["run", &recipe, "--out", &out, "--resume", "--set", "data.test_per_class=3"]);
-    assert_ne!(pictures.code, 0);
+    assert!(
+        pictures.stderr.contains("E_RESUME_CONFIG") && pictures.stderr.contains("test_per_class"),
+        "{}",
+        pictures.stderr
+    );
 }
 
 #[test]

@@ -148,6 +148,14 @@ fn rows_carry_the_seeds_that_their_models_were_made_with() {
     assert_eq!((seeds(1, "init"), seeds(1, "method")), (Some(5), Some(9)));
     let record = json(&tool.root().join("ft/model/stage.json"));
     assert_eq!(record["forget"].as_str().map(str::len), Some(64), "{record}");
+    // What is left of a pruned network is trained anew, and begins with the new first weights where it rewinds to them.
+    for (rewind, init) in [("init", 7), ("final", 5)] {
+        let (out, rewind) = (tool.path(rewind), format!("network.sparse.pruning.rewind={rewind}"));
+        let sets = ["--set", &rewind, "--set", "seeds.init=7", "--set", "seeds.training=8"];
+        run(&tool, 0, &[&["prune", &recipe, "--model", &dense, "--out", &out], &sets[..]].concat());
+        let seeds = &json(Path::new(&out).join("model/stage.json").as_path())["seeds"];
+        assert_eq!((seeds["init"].as_u64(), seeds["training"].as_u64()), (Some(init), Some(8)), "{rewind}");
+    }
     // An original may be looked at under any forget set.
     run(&tool, 0, &["eval", &recipe, "--model", &dense, "--set", "forget.spec=class:3"]);
 }

@@ -161,7 +161,7 @@ impl Dataset {
                 file: name,
                 record,
                 offset: None,
-                got: usize::from(label),
+                got: i64::from(label),
                 classes,
             });
         }
@@ -278,19 +278,6 @@ impl Dataset {
             counts[label] += 1;
         }
         counts
-    }
-
-    /// What labels alone tell of the data: the number of samples and classes, and the SHA-256 of all labels in order.
-    /// Data with another id have another [`fingerprint`](Self::fingerprint) too; this one is known before pictures are
-    /// decoded (see [`source::outline`](crate::source::outline)).
-    pub fn labels_id(&self) -> String {
-        let mut hash = Sha256::new();
-        hash.update(b"unlearn/labels/v1");
-        for label in &self.inner.labels {
-            hash.update(label.to_le_bytes());
-        }
-        let digest = hex(&hash.finalize());
-        format!("{} samples of {} classes with labels {digest}", self.len(), self.num_classes())
     }
 
     /// A new data set of the samples at `indices`, in that order; its own indices start at zero

@@ -63,7 +63,7 @@ pub enum DataError {
         /// The byte in the file.
         offset: Option<u64>,
         /// The label found.
-        got: usize,
+        got: i64,
         /// Number of classes.
         classes: usize,
     },

@@ -27,6 +27,12 @@ pub trait Classifier: Module + Send + Sync + 'static {
     fn taped(&self) -> Option<&dyn Taped> {
         None
     }
+
+    /// What training depends on and no tensor of the model holds (a probability of dropout, a scale), as text; empty where
+    /// there is nothing. A run that is gone on with is compared by it.
+    fn settings(&self) -> String {
+        String::new()
+    }
 }
 
 /// A forward pass written as operations on a [`Tape`].

@@ -75,6 +75,7 @@ impl IterativeConfig {
         }
         self.prune.validate()?;
         self.fit.validate()?;
+        self.retrain.as_ref().map_or(Ok(()), FitConfig::validate)?;
         if let Rewind::Epoch(k) = self.rewind {
             let last = match self.retrain_length {
                 RetrainLength::Remaining => {

@@ -105,13 +105,15 @@ impl Prunable {
     /// The prunable parameters of `model`, in path order.
     ///
     /// # Errors
-    /// [`PruneError::Pattern`] for a pattern that matches nothing (a slip of the pen would
-    /// otherwise prune another set), [`PruneError::NothingPrunable`] when nothing is left.
+    /// [`PruneError::Pattern`] for a pattern that matches nothing, or under `include` nothing that is trained (a slip of
+    /// the pen would otherwise prune another set), [`PruneError::NothingPrunable`] when nothing is left.
     pub fn select<M: Classifier>(&self, model: &M) -> Result<Vec<ParamInfo>, PruneError> {
         let all = parameters(model);
         for (list, patterns) in [("include", &self.include), ("exclude", &self.exclude)] {
-            if let Some(pattern) = patterns.iter().find(|p| !all.iter().any(|i| matches(p, i.path.as_str())))
-            {
+            let of = |pattern: &str, p: &ParamInfo| {
+                matches(pattern, p.path.as_str()) && (list == "exclude" || p.trainable)
+            };
+            if let Some(pattern) = patterns.iter().find(|pattern| !all.iter().any(|p| of(pattern, p))) {
                 let names: Vec<_> = all.iter().take(3).map(|i| i.path.as_str()).collect();
                 return Err(PruneError::Pattern {
                     list,
@@ -130,7 +132,8 @@ impl Prunable {
         let layers: BTreeSet<_> = all.iter().map(|p| p.layer.clone()).collect();
         let mut chosen: Vec<_> = all
             .into_iter()
-            .filter(|p| self.rule.holds(p, head.as_ref()) || any(&self.include, p))
+            // Zeros among running statistics or constants would prune nothing and break the network.
+            .filter(|p| self.rule.holds(p, head.as_ref()) || (p.trainable && any(&self.include, p)))
             .filter(|p| !any(&self.exclude, p))
             .collect();
         chosen.sort_by(|a, b| a.path.cmp(&b.path));

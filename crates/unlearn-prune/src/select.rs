@@ -62,7 +62,7 @@ pub(crate) fn prune_lowest(
     target: Target,
     empty: EmptyLayers,
 ) -> Result<(), PruneError> {
-    check(scores, prunable)?;
+    check(scores, prunable, mask)?;
     let paths: Vec<_> = prunable.iter().map(|p| &p.path).collect();
     match scope {
         Scope::Global => prune_group(mask, start, scores, &paths, target),
@@ -92,7 +92,8 @@ pub(crate) fn prune_lowest(
     }
 }
 
-fn check(scores: &Scores, prunable: &[ParamInfo]) -> Result<(), PruneError> {
+/// Scores of the weights that `mask` keeps are finite; what is pruned already has any.
+fn check(scores: &Scores, prunable: &[ParamInfo], mask: &MaskSet) -> Result<(), PruneError> {
     for parameter in prunable {
         let expected = parameter.shape.iter().product();
         let values = scores.get(&parameter.path).unwrap_or(&[]);
@@ -103,7 +104,9 @@ fn check(scores: &Scores, prunable: &[ParamInfo]) -> Result<(), PruneError> {
                 expected,
             });
         }
-        let count = values.iter().filter(|s| !s.is_finite()).count();
+        let keep = mask.get(&parameter.path).map(super::Mask::keep);
+        let kept = |index: usize| keep.is_none_or(|keep| keep[index]);
+        let count = values.iter().enumerate().filter(|(index, s)| !s.is_finite() && kept(*index)).count();
         if count > 0 {
             return Err(PruneError::NonFinite {
                 path: parameter.path.to_string(),

@@ -28,7 +28,7 @@ pub(crate) fn identity<M: Classifier>(task: &Task<'_, M>, model: &M) -> Result<V
     let loader = task.loader;
     let indices: Vec<u8> = loader.indices().iter().flat_map(|i| (*i as u64).to_le_bytes()).collect();
     let (augment, augment_seed) = loader.augment();
-    Ok(json!({
+    let mut identity = json!({
         "format": 1,
         "fit": fit,
         "objective": task.objective.describe(),
@@ -48,5 +48,10 @@ pub(crate) fn identity<M: Classifier>(task: &Task<'_, M>, model: &M) -> Result<V
             "augment": augment,
             "augment_seed": augment_seed,
         },
-    }))
+    });
+    let settings = model.settings();
+    if !settings.is_empty() {
+        identity["model"]["settings"] = settings.into();
+    }
+    Ok(identity)
 }

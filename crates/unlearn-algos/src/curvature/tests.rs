@@ -130,6 +130,7 @@ fn on_a_tape_the_methods_keep_their_contract() {
         partition: &fixture.partition,
         training: fixture.training.clone(),
         mask: fixture.mask.clone(),
+        dense: false,
     };
     for (name, parameters) in forms() {
         let method = by_name::<ResNet>(name, with("tape", &parameters)).unwrap();

@@ -43,7 +43,7 @@
 //! a class is forgotten, pruned weights have no part in estimate, average or noise, and the head is the
 //! last linear layer instead of any tensor as long as there are classes. `reference = "fisher_new"` brings
 //! all of it back; `reference = "fisher"` is the older code, noise min(√(α/F), 1e-3) with the empirical
-//! information at the true labels, tenfold where the last dimension is 10 (default α there: 1e-6).
+//! information at the true labels, tenfold where the last dimension is 10 (it was run with α = 1e-6: set it).
 //! α does not carry over: per-sample information is one to two orders smaller on a fitted model.
 //!
 //! # Example
@@ -241,6 +241,9 @@ impl<M: Classifier> Unlearn<M> for Fisher {
         };
         let mut means = host(&ParamTree::of_parameters(&model))?;
         if let Some((class, variance)) = self.class_row(partition, classes) {
+            if !all.iter().any(is_head) {
+                tracing::warn!(class, "no linear layer gives one output a class: the class keeps its row");
+            }
             for p in all.iter().filter(|p| is_head(p)) {
                 let (Some(mean), Some(own)) = (means.get_mut(&p.path), variances.get_mut(&p.path)) else {
                     continue;

@@ -31,7 +31,7 @@
 //! snapshot that is chosen afterwards), and each is followed by one evaluation of the forget set.
 //!
 //! # Differences from the published code
-//! None by default. The stop is ours; a run that diverges only after it was reached still counts.
+//! It augments as in training, unless asked not to; here `augment` says so. The stop is ours; a run that diverges only after it was reached still counts.
 //!
 //! # Example
 //! ```toml

@@ -8,8 +8,9 @@
 //! The retain set and the time of a whole training. The forget set is never read, but see the mask.
 //!
 //! # Definition
-//! θ = A(D_r), A being the original's training algorithm with its seeds (Cao and Yang 2015; Jia et al. 2023,
-//! "Retrain").
+//! θ = A(D_r), A being the original's training algorithm (Cao and Yang 2015; Jia et al. 2023, "Retrain"). First weights
+//! come from the context's `fresh`, order, augmentation and dropout from its `seed`, which therefore is the original's where
+//! the original's seeds are wanted (the command gives them); that of the recipe of training is not looked at.
 //!
 //! # Hyperparameters
 //! | name | default | meaning |

@@ -46,6 +46,7 @@ impl Adaptable {
             partition: &self.partition,
             training: training(),
             mask: self.mask.clone(),
+            dense: false,
         }
     }
 
@@ -95,6 +96,33 @@ fn the_report_says_what_was_trained_and_what_merging_changed() {
         let frozen = name.contains("bn") || name.contains("downsample") || name.starts_with("normalize");
         assert_eq!(after.get(name) == Some(tensor), frozen, "{name}");
     }
+}
+
+#[test]
+fn a_run_through_other_adapters_is_not_gone_on_with() {
+    let adaptable = Adaptable::new();
+    let folder = tempfile::tempdir().unwrap();
+    let run = |alpha: f64| {
+        let lora = json!({"epochs": 1, "lora": {"rank": 2, "alpha": alpha, "targets": ["conv1"]}});
+        let method = by_name::<ResNet>("finetune", lora).unwrap();
+        let training = training();
+        let mut observer = unlearn_train::Silent;
+        let mut context = Context {
+            dataset: &adaptable.dataset,
+            fresh: &small,
+            training: &training,
+            mask: None,
+            seed: Seed(1),
+            workers: 1,
+            directory: Some(folder.path()),
+            observer: &mut observer,
+        };
+        method.unlearn(adaptable.model.clone(), &adaptable.partition, &mut context)
+    };
+    run(16.0).unwrap();
+    run(16.0).unwrap();
+    let error = run(32.0).unwrap_err();
+    assert!(error.to_string().contains("alpha: 32"), "{error}");
 }
 
 #[test]

@@ -9,8 +9,8 @@ use crate::error::Failure;
 use crate::output;
 use crate::progress::Teller;
 use crate::recipe::Recipe;
+use crate::run::check_place;
 use crate::run::folder::Place;
-use crate::run::known;
 use crate::run::world::World;
 
 /// The recipe, which stands in `recipes/demo.toml` too.
@@ -65,7 +65,7 @@ pub(crate) fn main(arguments: &DemoArgs, teller: Teller) -> Result<(), Failure> 
     };
     let place = Place { out, resume: arguments.resume };
     place.check()?;
-    place.check_run(&known(&recipe, &arguments.device.device)?)?;
+    check_place(&place, &recipe, &arguments.device.device)?;
     let world = World::open(recipe, &[], &arguments.device.device, teller)?;
     let report = crate::run::execute(&world, &place).map_err(|failure| stop.advise(failure))?;
     output::print(&report.to_markdown())?;

@@ -42,9 +42,9 @@ pub(crate) fn main(arguments: &ForgetArgs, teller: Teller) -> Result<(), Failure
     let recipe = recipe_of(&arguments.recipe)?;
     let method = method(&recipe, &arguments.method);
     recipe.model.visit(Check { method: &method })?;
-    let said = source::check(&arguments.model, &recipe)?;
     let job = Job { place: &place, verb: "forget", extra: json!({ "method": method }) };
     job.check(&recipe, &arguments.device.device)?;
+    let said = source::check(&arguments.model, &recipe)?;
     let world = World::open(recipe, &[said], &arguments.device.device, teller)?;
     let forget = Forget { world: &world, job, method: &method, model: &arguments.model };
     output::print(&world.recipe.model.visit(forget)?)

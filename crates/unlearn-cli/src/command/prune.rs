@@ -53,10 +53,10 @@ pub(crate) fn main(arguments: &PruneArgs, teller: Teller) -> Result<(), Failure>
             "change one of the two",
         ));
     }
-    let said =
-        arguments.model.iter().map(|path| source::check(path, &recipe)).collect::<Result<Vec<_>, _>>()?;
     let job = Job { place: &place, verb: "prune", extra: json!({ "network": name }) };
     job.check(&recipe, &arguments.device.device)?;
+    let said =
+        arguments.model.iter().map(|path| source::check(path, &recipe)).collect::<Result<Vec<_>, _>>()?;
     let world = World::open(recipe, &said, &arguments.device.device, teller)?;
     let model = arguments.model.as_deref();
     let prune = Prune { world: &world, job, name: &name, pruning: &pruning, model };

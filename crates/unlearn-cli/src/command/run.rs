@@ -6,12 +6,12 @@ use clap::Args;
 
 use crate::args::{DeviceArgs, RecipeArgs};
 use crate::error::Failure;
+use crate::output;
 use crate::progress::Teller;
 use crate::recipe::Recipe;
+use crate::run::check_place;
 use crate::run::folder::Place;
-use crate::run::known;
 use crate::run::world::{World, with_folders};
-use crate::{device, output};
 
 /// Arguments of `unlearn run`.
 #[derive(Debug, Clone, Args)]
@@ -35,9 +35,8 @@ pub(crate) fn main(arguments: &RunArgs, teller: Teller) -> Result<(), Failure> {
     let out = arguments.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
     let place = Place { out, resume: arguments.resume };
     // What is cheap to find wrong is looked at before the pictures are read.
-    device::open(&arguments.device.device)?;
     place.check()?;
-    place.check_run(&known(&recipe, &arguments.device.device)?)?;
+    check_place(&place, &recipe, &arguments.device.device)?;
     let world = World::open(recipe, &[], &arguments.device.device, teller)?;
     let report = crate::run::execute(&world, &place)?;
     output::print(&report.to_markdown())?;

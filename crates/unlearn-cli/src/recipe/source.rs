@@ -102,7 +102,8 @@ impl Source {
     /// element of an array is named by its number or by its `label` or `name`.
     pub(crate) fn set(&mut self, assignment: &str) -> Result<(), Failure> {
         let bad = |got: String, expected: &str, mend: &str| {
-            Failure::new("E_SET", Exit::Usage, format!("--set {assignment}"), got, expected, mend)
+            let shown: String = assignment.chars().take(160).collect();
+            Failure::new("E_SET", Exit::Usage, format!("--set {shown}"), got, expected, mend)
         };
         let example = "write it like --set training.epochs=3";
         let Some((path, value)) = assignment.split_once('=') else {
@@ -113,6 +114,14 @@ impl Source {
         let Some((last, parents)) = keys.split_last().filter(|_| keys.iter().all(|k| !k.is_empty())) else {
             return Err(bad(format!("the key {path:?}"), "a dotted path without empty parts", example));
         };
+        // Tables are walked by functions that call themselves.
+        if keys.len() > DEEPEST {
+            return Err(bad(
+                format!("a key of {} parts", keys.len()),
+                "a key of a recipe, of a few parts",
+                example,
+            ));
+        }
         let mut here = Slot::Table(&mut self.table);
         for key in parents {
             here = here.enter(key).map_err(|(got, expected)| bad(got, &expected, example))?;
@@ -122,6 +131,9 @@ impl Source {
         Ok(())
     }
 }
+
+/// Most parts of a `--set` path; no key of a recipe has nearly as many.
+const DEEPEST: usize = 32;
 
 /// Where a `--set` path has led to.
 enum Slot<'a> {
@@ -283,6 +295,9 @@ mod tests {
             let failure = source.set(assignment).unwrap_err();
             assert_eq!((failure.code, failure.exit), ("E_SET", Exit::Usage), "{assignment}");
         }
+        let deep = source.set(&format!("{}b=1", "a.".repeat(60_000))).unwrap_err();
+        assert_eq!((deep.code, deep.got.as_str()), ("E_SET", "a key of 60001 parts"));
+        assert!(deep.place.len() < 200, "{} bytes", deep.place.len());
     }
 
     #[test]

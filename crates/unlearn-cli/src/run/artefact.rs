@@ -10,7 +10,7 @@ use unlearn::models::{Adapted, Architecture, Classifier, StateDict};
 use unlearn::prune::MaskSet;
 use unlearn::train::EpochRecord;
 
-use super::origin::{LABELS, MASK_ID, check_origin, mask_id};
+use super::origin::{MASK_ID, SAMPLES, check_origin, compare_constants, mask_id, samples};
 use super::provenance::Provenance;
 use super::source::{self, named};
 use super::world::World;
@@ -120,7 +120,7 @@ impl<M: Classifier> Trained<M> {
             .with_model(&world.recipe.model)
             .with_data_fingerprint(world.train.fingerprint())
             .with_split_id(world.split.id())
-            .with(LABELS, world.train.labels_id())
+            .with(SAMPLES, samples(&world.train))
             .with(STAGE, &self.record.stage)
             .with(MASK_ID, mask_id(self.mask.as_ref()))
             .with("unlearn.version", env!("CARGO_PKG_VERSION"));
@@ -185,6 +185,7 @@ pub(crate) fn load<A: Architecture>(
     let mut found = source::read(path).map_err(|e| named(e, &place))?;
     check_origin(&found.checkpoint.metadata, world, &place)?;
     let mut state = std::mem::take(&mut found.checkpoint.state);
+    compare_constants(&state, world, &place);
     state.complete_from(&StateDict::of(&fresh)?, "normalize.");
     let model = state.load_into(fresh).map_err(|e| named(e.into(), &place))?;
     let mask = found.mask(&model)?;

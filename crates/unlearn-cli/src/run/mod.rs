@@ -23,6 +23,7 @@ use self::artefact::{Record, Trained};
 use self::folder::{Folder, Place};
 use self::workshop::Workshop;
 use self::world::World;
+use crate::device;
 use crate::error::{Exit, Failure};
 use crate::recipe::{NetworkConfig, PruneAt, PruningConfig, Recipe};
 
@@ -61,8 +62,15 @@ pub(crate) fn execute(world: &World, place: &Place) -> Result<Report, Failure> {
     world.recipe.model.visit(Whole { world, place })
 }
 
+/// Refuses a device that is not there, and a folder whose run is another one as far as recipe and device tell: before
+/// the data are read.
+pub(crate) fn check_place(place: &Place, recipe: &Recipe, device_name: &str) -> Result<(), Failure> {
+    device::open(device_name)?;
+    place.check_run(&known(recipe, device_name)?)
+}
+
 /// Of [`identity`] what is known before the pictures are read, by where it stands there.
-pub(crate) fn known(recipe: &Recipe, device_name: &str) -> Result<[(&'static str, Value); 2], Failure> {
+fn known(recipe: &Recipe, device_name: &str) -> Result<[(&'static str, Value); 2], Failure> {
     Ok([("/recipe", stated(recipe)?), ("/device", device_name.into())])
 }
 
@@ -87,6 +95,8 @@ pub(crate) fn identity(world: &World) -> Result<Value, Failure> {
     let mut identity = json!({
         "recipe": stated(&world.recipe)?,
         "data": { "train": world.train.fingerprint(), "test": world.test.fingerprint() },
+        // No part of the fingerprint, and not the same in a folder, its packed file and other weights to begin with.
+        "normalization": world.train.normalization(),
         "split": world.split.id(),
         // The spec may name a file whose content changes.
         "partition": world.partition.id(),

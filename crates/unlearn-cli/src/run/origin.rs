@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use unlearn::data::Dataset;
-use unlearn::models::ModelConfig;
+use unlearn::data::{Dataset, Normalization};
 use unlearn::models::checkpoint::Metadata;
+use unlearn::models::{ModelConfig, StateDict};
 use unlearn::prune::MaskSet;
 
 use super::artefact::{MASK, MODEL, RECORD, Record};
@@ -14,8 +14,14 @@ use crate::error::{Exit, Failure};
 /// Metadata of a model: SHA-256 of the mask that it was trained under, or `none`.
 pub(crate) const MASK_ID: &str = "unlearn.mask";
 
-/// Metadata of a model: what the labels of its training data are.
-pub(crate) const LABELS: &str = "unlearn.labels";
+/// Metadata of a model: how many samples and classes its training data have. A digest of the labels would tell more apart,
+/// but models are passed on, and who knows all labels but one could find that one from it by trying.
+pub(crate) const SAMPLES: &str = "unlearn.samples";
+
+/// The text under [`SAMPLES`].
+pub(crate) fn samples(train: &Dataset) -> String {
+    format!("{} samples of {} classes", train.len(), train.num_classes())
+}
 
 /// Metadata of a file under timm's names: the weights that have no mask of their own, but lie in a layer that has one.
 pub(crate) const UNMASKED: &str = "unlearn.unmasked";
@@ -24,19 +30,19 @@ pub(crate) const UNMASKED: &str = "unlearn.unmasked";
 #[derive(Debug)]
 pub(crate) struct Said {
     place: String,
-    labels: Option<String>,
+    samples: Option<String>,
 }
 
 impl Said {
     pub(super) fn of(metadata: &Metadata, place: &str) -> Self {
-        Self { place: place.to_owned(), labels: metadata.get(LABELS).map(str::to_owned) }
+        Self { place: place.to_owned(), samples: metadata.get(SAMPLES).map(str::to_owned) }
     }
 
-    /// Refuses a model of data with other labels than `train`, or its outline, has.
+    /// Refuses a model of more or fewer samples than `train`, or its outline, has.
     pub(super) fn check(&self, train: &Dataset) -> Result<(), Failure> {
-        match &self.labels {
-            Some(said) if *said != train.labels_id() => {
-                Err(other_data(&self.place, said, &train.labels_id(), train))
+        match &self.samples {
+            Some(said) if *said != samples(train) => {
+                Err(other_data(&self.place, said, &samples(train), train))
             }
             _ => Ok(()),
         }
@@ -75,6 +81,18 @@ pub(crate) fn check_origin(metadata: &Metadata, world: &World, place: &str) -> R
             "use the recipe's [split] and seeds.split that the model was trained under",
         )),
         _ => Ok(()),
+    }
+}
+
+/// A model scales its pictures by constants of its own; those of new models are the data's.
+pub(crate) fn compare_constants(model: &StateDict, world: &World, place: &str) {
+    let Normalization { mean, std } = world.train.normalization();
+    let other = |name: &str, here: &[f32]| model.get(name).is_some_and(|there| there.values != here);
+    if other("normalize.mean", mean) || other("normalize.std", std) {
+        tracing::warn!(
+            file = place,
+            "scales pictures by other constants than these data have, which retraining would begin with"
+        );
     }
 }
 

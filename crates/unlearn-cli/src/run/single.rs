@@ -11,6 +11,7 @@ use super::artefact::{self, Trained};
 use super::folder::{Folder, Place};
 use super::workshop::Workshop;
 use super::{identity, known};
+use crate::device;
 use crate::error::{Exit, Failure};
 use crate::recipe::Recipe;
 
@@ -25,8 +26,9 @@ pub(crate) struct Job<'a> {
 }
 
 impl Job<'_> {
-    /// Refuses the folder of another run, where that is known before the pictures are read.
+    /// The same as [`check_place`](super::check_place) for the one stage.
     pub(crate) fn check(&self, recipe: &Recipe, device_name: &str) -> Result<(), Failure> {
+        device::open(device_name)?;
         let [(_, recipe), (_, device)] = known(recipe, device_name)?;
         let (verb, of) = (self.verb.into(), self.extra.clone());
         self.place.check_run(&[

@@ -101,7 +101,7 @@ impl<'a, A: Architecture> Workshop<'a, A> {
         record.pretrained =
             trained.map_or_else(|| self.provenance(), |trained| trained.record.pretrained.clone());
         if let Some(trained) = trained {
-            record.seeds.extend(trained.record.seeds.clone());
+            record.seeds = pruned_seeds(record.seeds, &trained.record.seeds, pruning.rewind);
             record.reference.clone_from(&trained.record.reference);
         }
         if matches!(pruning.rewind, Rewind::Epoch(_)) && pruning.retrain_length == RetrainLength::Reference {
@@ -273,6 +273,21 @@ impl<'a, A: Architecture> Workshop<'a, A> {
             ScoreKind::Synflow => Box::new(SynFlow::new(self.world.train.input_shape())),
         })
     }
+}
+
+/// The seeds that a network depends on which was pruned under a recipe of seeds `own` after it was trained under those of
+/// `trained`: what is left is trained under the recipe's, and begins with the recipe's first weights only where it
+/// rewinds to them.
+fn pruned_seeds(
+    own: BTreeMap<String, u64>,
+    trained: &BTreeMap<String, u64>,
+    rewind: Rewind,
+) -> BTreeMap<String, u64> {
+    const INIT: &str = "init";
+    let mut seeds = trained.clone();
+    let first_weights = matches!(rewind, Rewind::Init);
+    seeds.extend(own.into_iter().filter(|(name, _)| first_weights || name != INIT));
+    seeds
 }
 
 /// The name of the reference method.

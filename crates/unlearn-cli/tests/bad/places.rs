@@ -2,7 +2,7 @@
 
 use std::fs::File;
 
-use super::pictures::{PIXEL, ten_classes};
+use super::pictures::{PIXEL, RED, ten_classes};
 use super::{Case, case, run, set, strings};
 use crate::common::{TINY, Tool};
 
@@ -27,6 +27,14 @@ fn again(tool: &Tool, more: &[&str]) -> Vec<String> {
     let mut line = strings(&["train", &tool.path("recipe.toml"), "--out", &folder]);
     line.extend(strings(more));
     line
+}
+
+/// Trains on ten pictures of one pixel in the folder `data`, or on what `place` is.
+fn of_pixels(tool: &Tool, place: &str) -> Vec<String> {
+    ten_classes(tool, "0.png", PIXEL);
+    let recipe = tool.file("recipe.toml", TINY);
+    let (data, out) = (tool.path(place), tool.path("out"));
+    strings(&["train", &recipe, "--data", &data, "--set", "data={kind=\"auto\"}", "--out", &out])
 }
 
 pub fn cases() -> Vec<Case> {
@@ -99,19 +107,38 @@ pub fn cases() -> Vec<Case> {
             "data.train_per_class",
             |tool: &Tool| again(tool, &["--resume", "--set", "data.train_per_class=5"]),
         ),
+        case("resume on a device that means nothing", 2, "E_DEVICE", "flexx", |tool: &Tool| {
+            again(tool, &["--resume", "--device", "flexx"])
+        }),
+        case("resume with another method", 2, "E_RESUME_CONFIG", "of.method", |tool: &Tool| {
+            let recipe = tool.file("recipe.toml", TINY);
+            let (model, forgot) = (finished(tool), tool.path("forgot"));
+            let line = ["forget", &recipe, "--model", &model, "--out", &forgot, "--method"];
+            tool.succeeds(&[&line[..], &["finetune"]].concat());
+            strings(&[&line[..], &["gradient-ascent", "--resume"]].concat())
+        }),
         Case {
             leaves_nothing: false,
             ..case("resume beside a picture more", 3, "E_DATASET_MISMATCH", "data.train", |tool: &Tool| {
-                ten_classes(tool, "0.png", PIXEL);
-                let recipe = tool.file("recipe.toml", TINY);
-                let (data, folder) = (tool.path("data"), tool.path("out"));
-                let set = "data={kind=\"folder\"}";
-                let mut line = vec!["train", &recipe, "--data", &data, "--set", set, "--out", &folder];
-                let done = tool.run(&line);
-                assert_eq!(done.code, 0, "{}", done.stderr);
+                let line = of_pixels(tool, "data");
+                tool.succeeds(&line.iter().map(String::as_str).collect::<Vec<_>>());
                 tool.file("data/train/0/1.png", PIXEL);
-                line.push("--resume");
-                strings(&line)
+                [line, strings(&["--resume"])].concat()
+            })
+        },
+        Case {
+            leaves_nothing: false,
+            ..case("resume under other constants", 2, "E_RESUME_CONFIG", "normalization", |tool: &Tool| {
+                let first = ["--set", "data.train_per_class=1"];
+                let line = [of_pixels(tool, "data"), strings(&first)].concat();
+                tool.file("data/train/0/1.png", RED);
+                for class in 1..10 {
+                    tool.file(&format!("data/train/{class}/1.png"), PIXEL);
+                }
+                tool.succeeds(&line.iter().map(String::as_str).collect::<Vec<_>>());
+                // The constants of all that was packed.
+                tool.succeeds(&["data", "pack", &tool.path("data"), &tool.path("packed.bin")]);
+                [of_pixels(tool, "packed.bin"), strings(&first), strings(&["--resume"])].concat()
             })
         },
         Case {

@@ -38,22 +38,6 @@ fn subsets_keep_pictures_with_their_labels() {
 }
 
 #[test]
-fn labels_alone_show_in_their_id() {
-    let of = |labels: &[u16], classes: usize, pixel: u8| {
-        let shape = ImageShape { channels: 1, height: 1, width: 1 };
-        let names = (0..classes).map(|class| class.to_string()).collect();
-        let images = vec![pixel; labels.len()];
-        Dataset::new("d", shape, images, labels.to_vec(), names, Normalization::half(1)).unwrap().labels_id()
-    };
-    let id = of(&[0, 1], 2, 7);
-    assert_eq!(id, of(&[0, 1], 2, 8));
-    assert!(id.starts_with("2 samples of 2 classes with labels "), "{id}");
-    for other in [of(&[1, 0], 2, 7), of(&[0, 1], 3, 7), of(&[0, 1, 1], 2, 7)] {
-        assert_ne!(id, other);
-    }
-}
-
-#[test]
 fn every_change_shows_in_the_fingerprint() {
     let data = data();
     let mut seen = std::collections::BTreeSet::from([data.fingerprint().to_owned()]);

@@ -248,7 +248,7 @@ fn decode_one(path: &Path, shape: ImageShape, first: &Path, out: &mut [u8]) -> R
     Ok(())
 }
 
-/// Mean and standard deviation of each channel over all training pixels, from exact integer sums.
+/// Mean and standard deviation of each channel over all pixels of `images`, from exact integer sums.
 fn measured(images: &[u8], shape: ImageShape) -> Normalization {
     let area = shape.height * shape.width;
     let (mut mean, mut std) = (Vec::new(), Vec::new());

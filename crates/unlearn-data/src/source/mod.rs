@@ -9,8 +9,8 @@
 //! | `synthetic` | nothing: the pictures are drawn from a seed |
 //! | `auto` | whichever of the first four lies there |
 //!
-//! [`open`] is the one door. It reads everything or says what is wrong; it never leaves a picture
-//! out.
+//! [`open`] reads everything or says what is wrong; it never leaves a picture out. [`open_first`] does the same with the
+//! first so many samples of each class.
 
 pub mod archive;
 pub mod cifar10;
@@ -134,9 +134,7 @@ pub fn open(kind: SourceKind, dir: Option<&Path>) -> Result<TrainTest, DataError
             mend: "name it, or use the built-in `synthetic` data".into(),
         });
     };
-    let reader = reader(&kind, dir)?;
-    tracing::debug!(reader = reader.id, dir = %dir.display(), "reading a data set");
-    (reader.open)(dir)
+    (reading(&kind, dir)?.open)(dir)
 }
 
 /// The first samples of each class of the data set that [`open`] reads, as [`Dataset::take_per_class`] takes them. Of an
@@ -147,12 +145,20 @@ pub fn open(kind: SourceKind, dir: Option<&Path>) -> Result<TrainTest, DataError
 /// [`DataError::Invalid`] for no sample a class, or more than there are; else as [`open`].
 pub fn open_first(kind: SourceKind, dir: Option<&Path>, wanted: PerClass) -> Result<TrainTest, DataError> {
     wanted.check()?;
-    if let (Some(dir), false) = (dir, matches!(kind, SourceKind::Synthetic(_)))
-        && let Some(apart) = &reader(&kind, dir)?.apart
-    {
-        return (apart.open_first)(dir, wanted);
+    if let (Some(dir), false) = (dir, matches!(kind, SourceKind::Synthetic(_))) {
+        let reader = reading(&kind, dir)?;
+        return match &reader.apart {
+            Some(apart) => (apart.open_first)(dir, wanted),
+            None => wanted.of((reader.open)(dir)?),
+        };
     }
     wanted.of(open(kind, dir)?)
+}
+
+fn reading(kind: &SourceKind, dir: &Path) -> Result<&'static Reader, DataError> {
+    let reader = reader(kind, dir)?;
+    tracing::debug!(reader = reader.id, dir = %dir.display(), "reading a data set");
+    Ok(reader)
 }
 
 /// Names, classes and labels of the data set that [`open_first`] reads from `dir`, with one black pixel in place of each

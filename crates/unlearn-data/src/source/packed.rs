@@ -175,6 +175,10 @@ pub fn read(path: &Path) -> Result<TrainTest, DataError> {
     input.read_exact(&mut json).map_err(unreadable)?;
     let header: Header = serde_json::from_slice(&json)
         .map_err(|e| bad_header(path, format!("a header that is wrong: {e}").chars().take(200).collect()))?;
+    // It is shown on terminals and stands in reports.
+    if header.name.chars().any(char::is_control) {
+        return Err(bad_header(path, "a name with control characters".into()));
+    }
     match header.file_len(header_len) {
         Some(expected) if expected == len => {}
         expected => {

@@ -49,7 +49,7 @@ pub(super) fn read_batch(
                     file: file.display().to_string(),
                     record,
                     offset: None,
-                    got: usize::try_from(label).unwrap_or(usize::MAX),
+                    got: label,
                     classes,
                 });
             }

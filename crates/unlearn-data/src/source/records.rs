@@ -58,7 +58,7 @@ impl Collected {
                         file: file.display().to_string(),
                         record,
                         offset: Some((record * layout.record_len() + place) as u64),
-                        got: usize::from(label),
+                        got: i64::from(label),
                         classes,
                     });
                 }

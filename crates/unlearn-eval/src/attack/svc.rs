@@ -143,12 +143,20 @@ pub fn membership_inference(tables: &Tables, config: &EvalConfig) -> Result<Memb
             Ok((one?, other?))
         })
         .collect::<Result<_, EvalError>>()?;
+    let parts = [
+        ("the members have", &members, &tables.retain),
+        ("the non-members have", &non_members, &test),
+        ("the members that privacy learns from have", &half_members, &tables.retain),
+        ("the members that judge privacy have", &rest_members, &tables.retain),
+        ("the non-members that privacy learns from have", &half_non_members, &test),
+        ("the non-members that judge privacy have", &rest_non_members, &test),
+    ];
     let place = |feature| Feature::ALL.iter().position(|f| *f == feature).unwrap_or_default();
     Ok(MembershipInference {
         forget_efficacy: ByFeature::each(|feature| measured[place(feature)].0.clone()),
         training_privacy: ByFeature::each(|feature| measured[place(feature)].1.clone()),
         forget_test_auc: forget_test_auc(tables),
-        notes: notes(tables, &test, &members),
+        notes: notes(tables, &test, size, &parts),
     })
 }
 
@@ -205,14 +213,17 @@ fn forget_test_auc(tables: &Tables) -> Metric {
     }
 }
 
-fn notes(tables: &Tables, test: &Predictions, members: &Predictions) -> Vec<String> {
+/// Samples of the attack, what they are called, and what they were taken of.
+type Part<'a> = (&'static str, &'a Predictions, &'a Predictions);
+
+fn notes(tables: &Tables, test: &Predictions, size: usize, parts: &[Part<'_>]) -> Vec<String> {
     let mut notes = Vec::new();
     if tables.retain.len() < test.len() {
         notes.push(format!(
             "the retain set has {} samples, fewer than the {} test samples: the attack learned from {} of each",
             tables.retain.len(),
             test.len(),
-            members.len()
+            size
         ));
     }
     if let Some(class) = tables.forgotten_class {
@@ -221,6 +232,21 @@ fn notes(tables: &Tables, test: &Predictions, members: &Predictions) -> Vec<Stri
              non-member; read forget efficacy against Retrain, and forget_test_auc beside it"
         ));
     }
+    let missing: Vec<String> = parts
+        .iter()
+        .filter_map(|(what, part, whole)| Some(format!("{what} none of class {}", missing(part, whole)?)))
+        .collect();
+    if !missing.is_empty() {
+        notes.push(format!(
+            "the data are ordered by class, so that of the attack's samples {}; set attack_samples = \"spread\"",
+            missing.join(", ")
+        ));
+    }
+    notes
+}
+
+/// The classes of `whole` that `part` should have and has not.
+fn missing(part: &Predictions, whole: &Predictions) -> Option<String> {
     let count = |table: &Predictions| {
         let mut counts = vec![0_usize; table.num_classes()];
         for &label in table.labels() {
@@ -228,18 +254,11 @@ fn notes(tables: &Tables, test: &Predictions, members: &Predictions) -> Vec<Stri
         }
         counts
     };
-    let (have, retain) = (count(members), count(&tables.retain));
+    let (have, all) = (count(part), count(whole));
     let missing: Vec<String> = (0..have.len())
         // Ten expected and none found does not happen by chance.
-        .filter(|&c| have[c] == 0 && retain[c] * members.len() >= 10 * tables.retain.len())
+        .filter(|&c| have[c] == 0 && all[c] * part.len() >= 10 * whole.len())
         .map(|c| c.to_string())
         .collect();
-    if !missing.is_empty() {
-        notes.push(format!(
-            "the attack's members hold no sample of class {}, though the retain set does: the data are ordered by \
-             class; set attack_samples = \"spread\"",
-            missing.join(", ")
-        ));
-    }
-    notes
+    (!missing.is_empty()).then(|| missing.join(", "))
 }

@@ -174,6 +174,30 @@ fn data_in_class_order_are_noticed_and_can_be_spread() {
 }
 
 #[test]
+fn non_members_and_halves_in_class_order_are_noticed_too() {
+    let mut tables = tables(0.5, 1.0, 0.5);
+    let ordered = |table: &Predictions| {
+        let mut rows: Vec<usize> = (0..table.len()).collect();
+        rows.sort_by_key(|&row| table.labels()[row]);
+        table.select(rows)
+    };
+    let note = |tables: &crate::Tables| {
+        let notes = membership_inference(tables, &EvalConfig::default()).unwrap().notes;
+        notes.into_iter().find(|note| note.contains("ordered by class")).unwrap_or_default()
+    };
+    assert_eq!(note(&tables), "");
+    tables.test = ordered(&tables.test);
+    let halves = note(&tables);
+    assert!(halves.contains("the non-members that privacy learns from have none of class 2"), "{halves}");
+    assert!(!halves.contains("samples the non-members have"), "all of the test set serves: {halves}");
+    // Fewer retained samples than test samples: the last class falls out of the non-members.
+    tables.retain = tables.retain.select(0..70);
+    let cut = note(&tables);
+    assert!(cut.contains("samples the non-members have none of class 2"), "{cut}");
+    assert!(!cut.contains("the members"), "{cut}");
+}
+
+#[test]
 fn what_cannot_be_computed_is_absent_with_a_reason() {
     let empty = Predictions::new(Vec::new(), Vec::new(), 3).unwrap();
     let config = EvalConfig { attacks: vec![Feature::Confidence], ..EvalConfig::default() };

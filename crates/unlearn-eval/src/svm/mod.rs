@@ -121,6 +121,14 @@ fn check(
             });
         }
     }
+    if dimension == 0 {
+        return Err(EvalError::Config {
+            field: "svm dimension",
+            got: "0".into(),
+            expected: "at least 1",
+            mend: "give the number of features of a sample",
+        });
+    }
     for (what, samples) in [("the positive samples", positive), ("the negative samples", negative)] {
         if samples.is_empty() {
             return Err(EvalError::Empty { what });

@@ -198,6 +198,7 @@ fn bad_arguments_are_typed_errors() {
     assert_eq!(fit(&[1.0, 2.0, 3.0], &[1.0, 2.0], 2, standard), "E_LOGITS_SHAPE");
     assert_eq!(fit(&[f64::NAN], &[1.0], 1, standard), "E_LOGITS_SHAPE");
     assert_eq!(fit(&[1.0], &[1.0], 0, standard), "E_CONFIG");
+    assert_eq!(fit(&[1.0], &[1.0], 0, SvmConfig { gamma: Some(1.0), ..standard }), "E_CONFIG");
     assert_eq!(fit(&[1.0], &[0.0], 1, SvmConfig { cost: 0.0, ..standard }), "E_CONFIG");
     assert_eq!(fit(&[1.0], &[0.0], 1, SvmConfig { tolerance: f64::NAN, ..standard }), "E_CONFIG");
 }

@@ -235,4 +235,8 @@ impl<M: Classifier> Classifier for Adapted<M> {
     fn taped(&self) -> Option<&dyn Taped> {
         Some(self)
     }
+
+    fn settings(&self) -> String {
+        format!("{:?} on a base with {:?}", self.plan.config, self.base.settings())
+    }
 }

@@ -217,4 +217,8 @@ impl Classifier for Vit {
     fn taped(&self) -> Option<&dyn Taped> {
         Some(self)
     }
+
+    fn settings(&self) -> String {
+        format!("dropout {}", self.vit.embeddings.dropout.prob)
+    }
 }

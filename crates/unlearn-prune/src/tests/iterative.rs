@@ -214,7 +214,9 @@ fn bad_settings_are_refused_before_any_work() {
     refused(bad, "E_CONFIG", "epochs");
     let mut bad = config(1, Rewind::Epoch(1));
     bad.retrain = Some(FitConfig::new(1, 0.1, OptimizerConfig::adam_w()));
-    refused(bad, "E_CONFIG", "epoch:1");
+    refused(bad.clone(), "E_CONFIG", "epoch:1");
+    bad.retrain = Some(FitConfig::new(0, 0.1, OptimizerConfig::adam_w()));
+    refused(bad, "E_CONFIG", "epochs");
 }
 
 #[test]

@@ -28,6 +28,12 @@ fn patterns_add_and_take_away() {
     assert_eq!(with(&[], &["conv*"]).unwrap(), ["shortcut.weight"]);
     assert_eq!(with(&["*d.weight"], &["*2.weight", "s*t.w*"]).unwrap(), ["conv1.weight", "head.weight"]);
     assert_eq!(with(&["dense.weight"], &["d*", "conv*"]).unwrap(), ["shortcut.weight"]);
+    // What is not trained is nothing to prune: of `bn1`, only these two are.
+    let norm = ["bn1.beta", "bn1.gamma", "conv1.weight", "conv2.weight", "shortcut.weight"];
+    assert_eq!(with(&["bn1.*"], &[]).unwrap(), norm);
+    assert_eq!(with(&["bn1.*"], &["*.running_*"]).unwrap(), norm);
+    let statistics = with(&["*.running_var"], &[]).unwrap_err();
+    assert_eq!(statistics.code(), "E_PRUNABLE", "{statistics}");
     for (include, exclude) in [(&["heads.weight"][..], &[][..]), (&[], &["conv1"][..]), (&["c*c"], &[])] {
         let error = with(include, exclude).unwrap_err();
         assert_eq!(error.code(), "E_PRUNABLE");

@@ -33,6 +33,15 @@ fn case(scores: &[Vec<f32>], gone: impl Fn(usize, usize) -> bool) -> Case {
     case
 }
 
+#[test]
+fn scores_of_pruned_weights_may_be_anything() {
+    let of = |gone: bool| case(&[vec![f32::NAN, 2.0, 1.0, f32::INFINITY]], move |_, i| gone && i % 3 == 0);
+    let mask = of(true).prune(0.5, Scope::Global, EmptyLayers::Refuse).unwrap();
+    assert_eq!(mask.get(&"a".into()).unwrap().keep(), [false, true, false, false]);
+    let error = of(false).prune(0.5, Scope::Global, EmptyLayers::Refuse).unwrap_err();
+    assert!(matches!(error, PruneError::NonFinite { count: 2, .. }), "{error}");
+}
+
 impl Case {
     fn prune(&self, rate: f64, scope: Scope, empty: EmptyLayers) -> Result<MaskSet, PruneError> {
         let mut mask = self.mask.clone();

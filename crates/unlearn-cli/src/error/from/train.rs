@@ -73,11 +73,39 @@ impl From<TrainError> for Failure {
     }
 }
 
-/// Whether the run is another one for its pictures alone, which is another fault than another recipe. Split and forget
-/// set are others then too.
+/// Whether the run is another one for its pictures alone, which is another fault than another recipe. Split,
+/// forget set and measured constants are others then too.
 fn other_pictures(differences: &[String]) -> bool {
     // One stage made alone has the identity of a run under `run`.
     let keys = || differences.iter().map(|difference| difference.strip_prefix("run.").unwrap_or(difference));
-    keys().any(|key| key.starts_with("data."))
-        && keys().all(|key| ["data.", "split ", "partition "].iter().any(|of| key.starts_with(of)))
+    const PICTURES: [&str; 2] = ["data.train ", "data.test "];
+    const FOLLOW: [&str; 3] = ["split ", "partition ", "normalization."];
+    let begins = |key: &str, with: &[&str]| with.iter().any(|with| key.starts_with(with));
+    keys().any(|key| begins(key, &PICTURES))
+        && keys().all(|key| begins(key, &PICTURES) || begins(key, &FOLLOW))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn other_pictures_are_told_from_another_recipe() {
+        let other = |lines: &[&str]| {
+            let lines: Vec<String> = lines.iter().map(|key| format!("{key} is 1 there, 2 now")).collect();
+            other_pictures(&lines)
+        };
+        assert!(other(&["data.train", "data.test", "split", "partition", "normalization.mean"]));
+        assert!(other(&["run.data.test", "run.partition"]));
+        for lines in [
+            &["recipe.data.train_per_class", "data.train"][..],
+            &["run.recipe.training.epochs"],
+            &["partition"],
+            &["normalization.mean"],
+            &["data.batch_size"],
+            &["data.train", "device"],
+        ] {
+            assert!(!other(lines), "{lines:?}");
+        }
+    }
 }

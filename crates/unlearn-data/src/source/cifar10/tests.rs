@@ -180,7 +180,7 @@ proptest::proptest! {
             Err(DataError::LabelRange { record, got, offset, .. }) => {
                 let first = labels.iter().position(|l| *l > 9);
                 proptest::prop_assert_eq!(first, Some(record));
-                proptest::prop_assert_eq!(got, usize::from(labels[record]));
+                proptest::prop_assert_eq!(got, i64::from(labels[record]));
                 proptest::prop_assert_eq!(offset, Some(record as u64 * 3_073));
             }
             Err(other) => proptest::prop_assert!(false, "{}", other),

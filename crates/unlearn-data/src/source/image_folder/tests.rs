@@ -108,6 +108,9 @@ fn the_first_of_each_class_are_those_of_the_whole_and_no_other_is_opened() {
         assert_eq!(first.fingerprint(), taken.fingerprint());
         assert_eq!((first.name(), first.class_names()), (taken.name(), taken.class_names()));
     }
+    let pixels = [first.train.image(0).unwrap(), first.train.image(1).unwrap()].concat();
+    assert_eq!(*first.train.normalization(), measured(&pixels, first.train.shape()));
+    assert_ne!(first.train.normalization(), whole.train.normalization());
     let outline = source::outline(&SourceKind::Auto, dir.path(), wanted).unwrap().unwrap();
     assert_eq!(outline.train.labels().collect::<Vec<_>>(), [0, 1]);
     for half in [PerClass { train: None, ..wanted }, PerClass { test: None, ..wanted }] {

@@ -44,6 +44,18 @@ fn what_was_packed_is_read() {
 }
 
 #[test]
+fn the_first_of_each_class_are_those_of_the_whole() {
+    use crate::source::{PerClass, SourceKind, open_first};
+    let (_dir, file) = packed();
+    let wanted = PerClass { train: Some(1), test: None };
+    let first = open_first(SourceKind::Packed, Some(&file), wanted).unwrap();
+    assert_eq!(first.train.fingerprint(), data().train.take_per_class(1).unwrap().fingerprint());
+    assert_eq!(first.test.fingerprint(), data().test.fingerprint());
+    let more = PerClass { train: Some(3), test: None };
+    assert_eq!(open_first(SourceKind::Packed, Some(&file), more).unwrap_err().code(), "E_CONFIG");
+}
+
+#[test]
 fn nothing_is_overwritten() {
     let (_dir, file) = packed();
     let before = fs::read(&file).unwrap();
