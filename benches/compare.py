@@ -46,7 +46,7 @@ def machine():
     except FileNotFoundError:
         pass
     rustc = subprocess.run(["rustc", "--version"], capture_output=True, text=True, check=True).stdout.strip()
-    return {"cpu": cpu, "cores": os.cpu_count(), "system": f"{platform.system()} {platform.release()}", "rustc": rustc}
+    return {"cpu": cpu, "cores": os.cpu_count(), "system": platform.system(), "rustc": rustc}
 
 
 def available_bytes():

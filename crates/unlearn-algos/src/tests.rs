@@ -171,7 +171,7 @@ const FORMS: &[(&str, &str)] = &[
     ("gradient-ascent", r#"{"epochs": 2}"#),
     ("gradient-ascent", r#"{"epochs": 2, "stop_at_accuracy": 0.9, "learning_rate": 1e-2}"#),
     ("fisher", "{}"),
-    ("fisher", r#"{"samples": 9, "share_inputs": false, "class_row_variance": null}"#),
+    ("fisher", r#"{"samples": 9, "share_inputs": false, "class_row_variance": "none"}"#),
     ("fisher", r#"{"reference": "fisher_new"}"#),
     ("fisher", r#"{"reference": "fisher", "alpha": 1e-6}"#),
     ("influence", "{}"),

@@ -45,6 +45,10 @@ fn every_shipped_recipe_is_checked() {
             for heading in ["# table", "# expected", "# seeds", "# machine"] {
                 assert!(text.contains(heading), "{name} has no {heading:?}");
             }
+            // What a run keeps is a recipe again, and the same.
+            let resolved = tool.file("resolved.toml", &done.stdout);
+            assert_eq!(tool.succeeds(&["recipe", "check", &resolved]), done.stdout, "{name}");
+            assert!(done.stdout.contains("vector_factor") == done.stdout.contains("\"fisher\""), "{name}");
             if name.contains("full") {
                 assert!(text.contains("NOT RUN HERE"), "{name}");
             }

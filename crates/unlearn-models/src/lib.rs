@@ -8,7 +8,7 @@
 //!            StateDict: PyTorch's names and layouts, on the host
 //!                          │  ▲
 //!                          ▼  │
-//!               .safetensors (both ways) · .pth, .pth.tar (in)
+//!               .safetensors, .pth (both ways) · .pth.tar (in)
 //! ```
 //!
 //! ```

@@ -25,7 +25,7 @@
 //! | `clamp`, `head_clamp` | 1e3, 1e2 | largest 1/(F + ε) |
 //! | `head_factor`, `vector_factor` | 10, 10 | factors of σ² |
 //! | `share_inputs` | true | average σ² over the inputs of an output |
-//! | `class_row_variance` | 1e-3 | σ² of a forgotten class's row; `null` treats it as any other |
+//! | `class_row_variance` | 1e-3 | σ² of a forgotten class's row; `"none"` treats it as any other |
 //! | `reference` | none | `fisher_new` or `fisher`: the published code |
 //! | `engine` | `auto` | `tape`, `autodiff`, or the first where the model has a tape |
 //!
@@ -105,13 +105,34 @@ pub struct Fisher {
     /// Whether σ² is averaged over the inputs of each output.
     pub share_inputs: bool,
     /// σ² of the head's row and bias of a forgotten class, whose mean is zero, above zero; absent: no
-    /// row is special.
+    /// row is special (`"none"` in a recipe).
+    #[serde(deserialize_with = "number_or_none")]
     pub class_row_variance: Option<f64>,
     /// The published code instead of the definition; of the fields above only `alpha` and `samples`
     /// then count.
     pub reference: Option<FisherReference>,
     /// How gradients are come by; no result depends on it beyond rounding.
     pub engine: Engine,
+}
+
+/// TOML has no null.
+fn number_or_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "a number, or \"none\"")]
+    enum Given {
+        Number(f64),
+        Word(None),
+        Null(()),
+    }
+    #[derive(Deserialize)]
+    enum None {
+        #[serde(rename = "none")]
+        None,
+    }
+    Ok(match Given::deserialize(deserializer)? {
+        Given::Number(number) => Some(number),
+        Given::Word(None::None) | Given::Null(()) => Option::None,
+    })
 }
 
 impl Default for Fisher {
@@ -150,7 +171,7 @@ impl Fisher {
         check::positive(NAME, "head_factor", self.head_factor, "use 1 for none")?;
         check::positive(NAME, "vector_factor", self.vector_factor, "use 1 for none")?;
         if let Some(variance) = self.class_row_variance {
-            check::positive(NAME, "class_row_variance", variance, "use null for no special row")?;
+            check::positive(NAME, "class_row_variance", variance, "use \"none\" for no special row")?;
         }
         let some = self.samples != Some(0);
         check::require(some, NAME, "samples", 0, "at least 1", "leave it out for all retain samples")

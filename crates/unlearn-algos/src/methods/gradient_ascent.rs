@@ -27,8 +27,8 @@
 //! set alone; `frozen` keeps those of the original.
 //!
 //! # Cost
-//! `epochs` training epochs over the forget set. With `stop_at_accuracy` all epochs run (a stop is a
-//! snapshot that is chosen afterwards), and each is followed by one evaluation of the forget set.
+//! `epochs` training epochs over the forget set. With `stop_at_accuracy` (at most 1,000 epochs)
+//! all epochs run; then the weights after each are evaluated on the forget set, in order, until one reaches the target.
 //!
 //! # Differences from the published code
 //! It augments as in training, unless asked not to; here `augment` says so. The stop is ours; a run that diverges only after it was reached still counts.

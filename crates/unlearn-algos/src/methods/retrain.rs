@@ -9,8 +9,8 @@
 //!
 //! # Definition
 //! θ = A(D_r), A being the original's training algorithm (Cao and Yang 2015; Jia et al. 2023, "Retrain"). First weights
-//! come from the context's `fresh`, order, augmentation and dropout from its `seed`, which therefore is the original's where
-//! the original's seeds are wanted (the command gives them); that of the recipe of training is not looked at.
+//! come from the context's `fresh`; order, augmentation and dropout from its `seed`. The command passes the seeds of the
+//! original. The seed inside `TrainingRecipe` is not used.
 //!
 //! # Hyperparameters
 //! | name | default | meaning |

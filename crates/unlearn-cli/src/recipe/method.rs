@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use unlearn::algos::methods::{MethodCard, card};
 
 /// One row of the report: a method with its hyperparameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -16,9 +17,31 @@ pub(crate) struct MethodConfig {
 }
 
 impl MethodConfig {
+    /// Writes out what the method takes for hyperparameters that are not given, but for those whose absence means something.
+    pub(super) fn write_out_defaults(&mut self) {
+        let Ok(Value::Object(defaults)) = card(&self.name).map(MethodCard::defaults) else { return };
+        for (key, value) in defaults {
+            if let Some(value) = without_nulls(value) {
+                self.parameters.entry(key).or_insert(value);
+            }
+        }
+    }
+
     /// What the report calls the row.
     pub(crate) fn label(&self) -> &str {
         self.label.as_deref().unwrap_or(&self.name)
+    }
+}
+
+/// TOML has no word for what is absent.
+fn without_nulls(value: Value) -> Option<Value> {
+    match value {
+        Value::Null => None,
+        Value::Object(map) => {
+            let fields = map.into_iter().filter_map(|(key, value)| Some((key, without_nulls(value)?)));
+            Some(Value::Object(fields.collect()))
+        }
+        other => Some(other),
     }
 }
 

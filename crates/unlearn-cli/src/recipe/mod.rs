@@ -39,13 +39,14 @@ impl Recipe {
             source.set(assignment)?;
         }
         refuse_untellable(&source)?;
-        let recipe = typed(&source)?;
+        let mut recipe = typed(&source)?;
         refuse_ignored_keys(&source, &recipe)?;
         validate::validate(&recipe, &source)?;
+        recipe.method.iter_mut().for_each(MethodConfig::write_out_defaults);
         Ok(recipe)
     }
 
-    /// The recipe with every default written out, as TOML.
+    /// The recipe resolved, as TOML.
     pub(crate) fn to_toml(&self) -> Result<String, Failure> {
         toml::to_string_pretty(self).map_err(|error| {
             Failure::new(
