@@ -32,16 +32,22 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The largest batch up to `batch` (a multiple of `group`), and for it the most columns of `columns`, that
-    /// keep batch · (recording + 3 · columns · widest · 4 bytes) + chunk within `budget`; a sample's recording is
+    /// The largest batch up to `batch` (a multiple of `group`), and for it the most columns of `columns`, or of `at_once`
+    /// where no more can go back together, that keep batch · (recording + 3 · columns · widest · 4 bytes) + chunk within `budget`; a sample's recording is
     /// counted with its cotangents of the logits, all columns of which are made on the host at once. A single unit with
     /// a single column always goes, whatever it costs.
-    pub fn new(cost: Cost, (batch, group): (usize, usize), columns: usize, budget: usize) -> Self {
+    pub fn new(
+        cost: Cost,
+        (batch, group): (usize, usize),
+        (columns, at_once): (usize, usize),
+        budget: usize,
+    ) -> Self {
         let chunk = (budget / 8).min(LARGEST_CHUNK);
         let room = budget - chunk;
         let column = ALIVE * cost.widest * size_of::<f32>();
         // Drawn in float64, handed over in float32.
         let host = columns.max(1) * cost.classes * (size_of::<f64>() + size_of::<f32>());
+        let columns = columns.min(at_once);
         let sample = cost.recording + host;
         let bytes = |batch: usize, columns: usize| batch * (sample + columns * column);
         let batch = (batch / group).max(1) * group;
@@ -73,7 +79,7 @@ mod tests {
     fn plans_keep_the_budget_and_use_it() {
         for budget in [8_000, 20_000, 64_000, 200_000, 10_000_000] {
             for group in [1, 4] {
-                let plan = Plan::new(COST, (32, group), 9, budget);
+                let plan = Plan::new(COST, (32, group), (9, 9), budget);
                 let bytes = |batch: usize, columns: usize| batch * (SAMPLE + columns * 1200);
                 assert!(
                     plan.batch.is_multiple_of(group) && plan.columns >= 1 && plan.columns <= 9,
@@ -87,7 +93,7 @@ mod tests {
                 }
             }
         }
-        let roomy = Plan::new(COST, (32, 1), 9, 10_000_000);
+        let roomy = Plan::new(COST, (32, 1), (9, 9), 10_000_000);
         assert_eq!((roomy.batch, roomy.columns), (32, 9));
     }
 
@@ -95,20 +101,22 @@ mod tests {
     fn many_classes_make_small_batches() {
         // 1000 classes: 999 columns of 1000 logits are 12 MB a sample on the host.
         let cost = Cost { classes: 1000, ..COST };
-        let plan = Plan::new(cost, (64, 1), 999, 64 << 20);
-        assert!((1..=4).contains(&plan.batch), "{plan:?}");
+        for at_once in [1, 999] {
+            let plan = Plan::new(cost, (64, 1), (999, at_once), 64 << 20);
+            assert!((1..=4).contains(&plan.batch) && plan.columns <= at_once, "{plan:?}");
+        }
     }
 
     #[test]
     fn one_unit_goes_whatever_the_budget() {
-        assert_eq!(Plan::new(COST, (64, 1), 9, 0), Plan { batch: 1, columns: 1, chunk: 0 });
-        assert_eq!(Plan::new(COST, (1, 32), 10, 0), Plan { batch: 32, columns: 1, chunk: 0 });
+        assert_eq!(Plan::new(COST, (64, 1), (9, 9), 0), Plan { batch: 1, columns: 1, chunk: 0 });
+        assert_eq!(Plan::new(COST, (1, 32), (10, 10), 0), Plan { batch: 32, columns: 1, chunk: 0 });
     }
 
     #[test]
     fn parts_of_columns_are_even() {
         // Room for 5 of 6 columns: two parts of three.
-        let plan = Plan::new(COST, (4, 1), 6, (4 * (1000 + 6 * 10 * 12 + 5 * 1200)) * 8 / 7 + 10);
+        let plan = Plan::new(COST, (4, 1), (6, 6), (4 * (1000 + 6 * 10 * 12 + 5 * 1200)) * 8 / 7 + 10);
         assert_eq!((plan.batch, plan.columns), (4, 3));
     }
 }

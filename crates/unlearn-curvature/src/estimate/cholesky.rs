@@ -20,7 +20,7 @@ pub fn multinomial_cholesky(p: &[f64]) -> Vec<f64> {
         tails[j] = tails[j + 1] + p[order[j]];
     }
     let mut columns = vec![0.0; k.saturating_sub(1) * k];
-    for (j, column) in columns.chunks_exact_mut(k).enumerate() {
+    for (j, column) in columns.chunks_exact_mut(k.max(1)).enumerate() {
         let (before, after) = (tails[j], tails[j + 1]);
         if after == 0.0 {
             break; // The rest of the classes has no probability at all.

@@ -109,7 +109,7 @@ impl Estimator {
     /// otherwise their number must be a multiple.
     ///
     /// # Errors
-    /// [`CurvatureError::Argument`] for a label without a logit, fewer than two classes, or an incomplete
+    /// [`CurvatureError::Argument`] for a label without a logit, more or fewer labels than samples, fewer than two classes, or an incomplete
     /// group among complete ones.
     pub fn columns(
         &self,
@@ -123,6 +123,13 @@ impl Estimator {
                 field: "classes",
                 got: k.to_string(),
                 expected: "at least 2: with one class nothing is predicted",
+            });
+        }
+        if labels.len() != rows.len() {
+            return Err(CurvatureError::Argument {
+                field: "labels",
+                got: format!("{} for {} samples", labels.len(), rows.len()),
+                expected: "one a sample",
             });
         }
         let c = self.count(k);

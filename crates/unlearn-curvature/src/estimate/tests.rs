@@ -42,6 +42,16 @@ fn rows(logits: Vec<f32>, k: usize) -> LogitRows {
 }
 
 #[test]
+fn nothing_to_factor_and_labels_that_are_missing() {
+    assert!(multinomial_cholesky(&[]).is_empty());
+    assert!(multinomial_cholesky(&[1.0]).is_empty());
+    for labels in [&[0][..], &[0, 1, 2]] {
+        let error = Estimator::Empirical.columns(&rows(vec![0.1; 6], 3), labels, 0).unwrap_err();
+        assert!(matches!(error, CurvatureError::Argument { field: "labels", .. }), "{error}");
+    }
+}
+
+#[test]
 fn the_factor_is_exact_from_uniform_to_certain() {
     for k in [2, 3, 10, 100] {
         for gap in [0.0_f32, 1.0, 20.0, 40.0, 300.0] {

@@ -10,8 +10,8 @@ use crate::{CurvatureError, ParamTree};
 pub enum Damping {
     /// λ itself.
     Absolute(f64),
-    /// λ as a multiple of the mean non-zero eigenvalue of F, tr(G Gᵀ) / N² for N samples: follows the
-    /// scale of the gradients, which fall by orders of magnitude while a model is trained.
+    /// λ as a multiple of tr(G Gᵀ) / N² for N samples, the mean non-zero eigenvalue of F where there are no more samples
+    /// than parameters: follows the scale of the gradients, which fall by orders of magnitude while a model is trained.
     Relative(f64),
 }
 

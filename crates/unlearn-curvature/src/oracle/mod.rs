@@ -41,6 +41,7 @@ pub use flat::Layout;
 pub use per_sample::Pairs;
 pub use samples::{Joined, Samples, TensorSamples};
 
+use crate::sweep::Targets;
 use crate::tree::read;
 use crate::watch::{Watch, Watched};
 use crate::{CurvatureError, ParamPath, ParamTree};
@@ -94,11 +95,14 @@ impl<'w, M: Module, F> Oracle<'w, M, F> {
     /// An oracle for `model`, whose logits `[n, k]` are `forward(model, inputs)`.
     ///
     /// # Errors
-    /// [`CurvatureError::Argument`] when the module has no trainable parameter.
+    /// [`CurvatureError::Argument`] when the module has no trainable parameter, [`CurvatureError::Unsupported`] when one
+    /// parameter stands at two paths: each would have the gradient of one of its uses.
     pub fn new<I>(model: &M, forward: F) -> Result<Self, CurvatureError>
     where
         F: Fn(&M, I) -> Tensor<2>,
     {
+        // One parameter at two paths has a gradient a path here, of which one would be lost.
+        Targets::of(model)?;
         let layout = Layout::of(model);
         let device = model.devices().into_iter().next();
         let (Some(device), false) = (device, layout.is_empty()) else {

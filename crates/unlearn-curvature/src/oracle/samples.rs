@@ -21,7 +21,7 @@ pub trait Samples: Sync {
         self.len() == 0
     }
 
-    /// The inputs of `range` on `device`, which is an autodiff device.
+    /// The inputs of `range` on `device`: an autodiff device for the oracle, a plain one for the engine.
     ///
     /// # Errors
     /// Whatever keeps a sample from being read, as a [`CurvatureError`].

@@ -74,6 +74,13 @@ impl Recording {
                 expected: "one a recorded sample",
             });
         }
+        if self.output.is_some_and(|output| self.nodes[output].size != k) {
+            return Err(CurvatureError::Argument {
+                field: "columns",
+                got: format!("cotangents of {k} logits"),
+                expected: "one a recorded logit",
+            });
+        }
         let start = TensorData::new(columns.values().to_vec(), [b * c, k]);
         let start = AnyTensor::R2(Tensor::from_data(start, device));
         self.carry(start, &frame, targets, reducers)?;

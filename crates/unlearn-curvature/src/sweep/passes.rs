@@ -159,7 +159,7 @@ where
 
     /// How to cut a run of `estimator` that may take `budget` bytes.
     pub(crate) fn plan(&self, cost: Cost, estimator: &Estimator, budget: usize) -> Plan {
-        let columns = estimator.count(cost.classes).min(W::COLUMNS);
+        let columns = (estimator.count(cost.classes), W::COLUMNS);
         let mut plan =
             Plan::new(cost, (self.settings.batch.min(W::BATCH), estimator.group()), columns, budget);
         plan.columns = plan.columns.min(self.settings.columns.unwrap_or(usize::MAX));

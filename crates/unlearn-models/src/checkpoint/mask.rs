@@ -59,7 +59,7 @@ impl MaskMap {
     ///
     /// # Errors
     /// [`CheckpointError::Mismatch`] with every mask that no parameter of `module` bears the name
-    /// and shape of.
+    /// and shape of, or that has another number of entries than its shape.
     pub fn for_module<M: Module>(&self, module: &M) -> Result<BTreeMap<ParamPath, Mask>, CheckpointError> {
         let known: BTreeMap<String, (OnDisk, ParamPath, Vec<usize>)> = unlearn_curvature::parameters(module)
             .into_iter()
@@ -78,6 +78,10 @@ impl MaskMap {
             };
             if mask.shape != on_disk.shape {
                 mismatch.misshapen.push((name.clone(), mask.shape.clone(), on_disk.shape.clone()));
+                continue;
+            }
+            if mask.keep.len() != mask.shape.iter().product::<usize>() {
+                mismatch.misshapen.push((name.clone(), vec![mask.keep.len()], on_disk.shape.clone()));
                 continue;
             }
             let keep = match on_disk.layout {

@@ -135,10 +135,16 @@ pub(super) fn assemble<M: Classifier>(
         full: chosen.full.clone(),
         frozen,
         described: Map::new(),
-        base_parameters: infos.iter().filter(|info| info.trainable).map(size).sum(),
+        base_parameters: infos.iter().filter(|info| is_parameter(info)).map(size).sum(),
     };
     let adapted = Adapted { base: frozen_base, convs, linears, plan: Arc::new(plan) }.valid();
     Ok(if trains { adapted.train() } else { adapted })
+}
+
+/// Whether it is learned, now or before it was frozen: running statistics and constants of the data are not.
+fn is_parameter(info: &ParamInfo) -> bool {
+    let given = |part: &str| matches!(part, "normalize" | "running_mean" | "running_var");
+    info.trainable || !info.path.as_str().split('.').any(given)
 }
 
 impl<M: Classifier> Adapted<M> {

@@ -1,9 +1,14 @@
 //! An adapted network as a Burn module. Written out, because a derived one would ask of every classifier that it can be
 //! displayed, and would number the adapters instead of naming them.
 
+use std::collections::BTreeMap;
+
 use burn::module::{Devices, Module, ModuleMapper, ModuleVisitor};
 use burn::tensor::Device;
 
+use unlearn_curvature::parameters;
+
+use super::adapter::Place;
 use super::{Adapted, ConvAdapter, LinearAdapter};
 
 const CONTAINER: &str = "Struct:Adapted";
@@ -90,15 +95,23 @@ impl<M: Module> Module for Adapted<M> {
         mapper.enter_module(BASE, CONTAINER);
         let base = base.map(mapper);
         mapper.exit_module(BASE, CONTAINER);
+        // Whoever maps may name the parameters anew, as loading a record does.
+        let ids: BTreeMap<_, _> = parameters(&base).into_iter().map(|p| (p.path, p.id.val())).collect();
+        let renamed = |mut place: Place| {
+            place.id = ids.get(&place.weight).copied().unwrap_or(place.id);
+            place
+        };
         mapper.enter_module(ADAPTERS, CONTAINER);
         let convs = convs.into_iter().map(|adapter| {
-            let name = adapter.place.module.clone();
-            named(mapper, &name, |mapper| adapter.map(mapper))
+            let place = renamed(adapter.place.clone());
+            let adapter = named(mapper, &place.module, |mapper| adapter.map(mapper));
+            ConvAdapter { place, ..adapter }
         });
         let convs = convs.collect();
         let linears = linears.into_iter().map(|adapter| {
-            let name = adapter.place.module.clone();
-            named(mapper, &name, |mapper| adapter.map(mapper))
+            let place = renamed(adapter.place.clone());
+            let adapter = named(mapper, &place.module, |mapper| adapter.map(mapper));
+            LinearAdapter { place, ..adapter }
         });
         let linears = linears.collect();
         mapper.exit_module(ADAPTERS, CONTAINER);

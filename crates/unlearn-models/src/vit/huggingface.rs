@@ -141,8 +141,8 @@ impl HuggingFaceVit {
     /// the constants of the pictures in `preprocessor_config.json`. The folder is made where it is not there.
     ///
     /// # Errors
-    /// [`CheckpointError::ForeignConfig`] for a network without class token, which `transformers` cannot build, and
-    /// what [`checkpoint::write()`] says.
+    /// [`CheckpointError::ForeignConfig`] for a network without class token, which `transformers` cannot build, and for
+    /// a configuration that is another network's; what [`checkpoint::write()`] says.
     pub fn write(folder: impl AsRef<Path>, model: &Vit, config: &VitConfig) -> Result<(), CheckpointError> {
         let folder = folder.as_ref();
         if config.pooling != Pooling::ClassToken {
@@ -152,6 +152,15 @@ impl HuggingFaceVit {
                 got: "mean".to_owned(),
                 expected: "class-token".to_owned(),
                 mend: "ViTForImageClassification has no other: save it with checkpoint::write",
+            });
+        }
+        if let Some((key, here, there)) = model.difference(config) {
+            return Err(CheckpointError::ForeignConfig {
+                path: folder.join(CONFIG),
+                key: key.to_owned(),
+                got: there,
+                expected: format!("{here}, which the network has"),
+                mend: "give the configuration that the network was built of",
             });
         }
         let mut state = StateDict::of(model)?;

@@ -24,6 +24,8 @@ pub struct Vit {
     /// From the pooled token, `[d]`, to logits.
     pub classifier: Linear,
     pub(crate) classes: usize,
+    /// ε of the layer norms, which Burn's do not show.
+    epsilon: f64,
 }
 
 /// Pictures to normalised tokens.
@@ -158,6 +160,7 @@ impl Vit {
             vit: Backbone { embeddings, encoder: Encoder { layer }, layernorm: norm() },
             classifier: linear(d, config.classes, &plain, rng),
             classes: config.classes,
+            epsilon: config.layer_norm_eps,
         };
         let model = with_stable_ids(model).valid();
         Ok(if device.is_autodiff() { model.train() } else { model })
@@ -205,6 +208,41 @@ impl Taped for Vit {
     }
 }
 
+impl Vit {
+    /// Heads of the attention, where there is a block.
+    fn heads(&self) -> Option<usize> {
+        self.vit.encoder.layer.first().map(|layer| layer.heads)
+    }
+
+    /// The first of these numbers that `config` has and this network has not: its key, here and there.
+    pub(super) fn difference(&self, config: &VitConfig) -> Option<(&'static str, String, String)> {
+        let blocks = &self.vit.encoder.layer;
+        let embeddings = &self.vit.embeddings;
+        let [hidden, .., patch] = embeddings.patch_embeddings.projection.weight.dims();
+        let tokens = embeddings.position_embeddings.dims()[1];
+        let mlp = blocks.first().map(|block| block.intermediate.dense.weight.dims()[1]);
+        let numbers = [
+            ("layers", blocks.len(), config.layers),
+            ("hidden", hidden, config.hidden),
+            ("heads", self.heads().unwrap_or(config.heads), config.heads),
+            ("mlp", mlp.unwrap_or(config.mlp), config.mlp),
+            ("classes", self.classes, config.classes),
+            ("patch", patch, config.patch),
+            ("image", tokens, config.tokens()),
+        ];
+        let number = numbers.into_iter().find(|(_, here, there)| here != there);
+        let number = number.map(|(key, here, there)| match key {
+            "image" => (key, format!("{here} positions"), format!("{there} positions")),
+            _ => (key, here.to_string(), there.to_string()),
+        });
+        number.or_else(|| {
+            let (here, there) = (self.epsilon, config.layer_norm_eps);
+            (here.to_bits() != there.to_bits())
+                .then(|| ("layer_norm_eps", here.to_string(), there.to_string()))
+        })
+    }
+}
+
 impl Classifier for Vit {
     fn forward(&self, images: Tensor<4>) -> Tensor<2> {
         forward_plain(self, images)
@@ -219,6 +257,7 @@ impl Classifier for Vit {
     }
 
     fn settings(&self) -> String {
-        format!("dropout {}", self.vit.embeddings.dropout.prob)
+        let heads = self.heads().unwrap_or_default();
+        format!("dropout {}, {heads} heads, ε {}", self.vit.embeddings.dropout.prob, self.epsilon)
     }
 }

@@ -12,7 +12,7 @@
 
 mod masks;
 
-use crate::checkpoint::{CheckpointError, HostTensor, StateDict};
+use crate::checkpoint::{CheckpointError, HostTensor, Mismatch, StateDict};
 
 pub use self::masks::{masks_from_timm, masks_to_timm};
 
@@ -81,7 +81,8 @@ pub fn from_timm(state: &StateDict) -> Result<StateDict, CheckpointError> {
 /// The reverse of [`from_timm`].
 ///
 /// # Errors
-/// [`CheckpointError::Duplicate`] when a name is there under both conventions.
+/// [`CheckpointError::Duplicate`] when a name is there under both conventions, [`CheckpointError::Mismatch`] when only some
+/// of queries, keys and values are there, which timm keeps in one layer.
 pub fn to_timm(state: &StateDict) -> Result<StateDict, CheckpointError> {
     let backwards = |(timm, ours)| (ours, timm);
     let mut timm = StateDict::new();
@@ -92,17 +93,17 @@ pub fn to_timm(state: &StateDict) -> Result<StateDict, CheckpointError> {
             continue;
         };
         let prefix = format!("{TIMM_BLOCKS}{block}.");
-        let kinds = PARTS.map(|part| rest.strip_prefix(part));
-        if let Some(kind) = kinds[0] {
-            let others = [1, 2].map(|i| state.get(&format!("{OUR_BLOCKS}{block}.{}{kind}", PARTS[i])));
-            let mut fused = tensor.clone();
-            for other in others.into_iter().flatten() {
-                fused.shape[0] += other.shape.first().copied().unwrap_or(0);
-                fused.values.extend(&other.values);
+        if let Some((part, kind)) = PARTS.iter().find_map(|part| Some((*part, rest.strip_prefix(part)?))) {
+            let names = PARTS.map(|part| format!("{OUR_BLOCKS}{block}.{part}{kind}"));
+            let missing = names.iter().filter(|other| state.get(other).is_none());
+            let missing: Vec<_> = missing.map(|other| (other.clone(), Some(name.to_owned()))).collect();
+            if !missing.is_empty() {
+                return Err(CheckpointError::Mismatch(Mismatch { missing, ..Mismatch::default() }));
             }
-            timm.insert(format!("{prefix}{FUSED}{kind}"), fused)?;
-        } else if kinds.iter().any(Option::is_some) {
-            // Went with the queries.
+            // Keys and values go with the queries.
+            if part == PARTS[0] {
+                timm.insert(format!("{prefix}{FUSED}{kind}"), stacked(state, &names))?;
+            }
         } else if let Some(inner) = swap(rest, INNER.into_iter().map(backwards)) {
             timm.insert(format!("{prefix}{inner}"), tensor.clone())?;
         } else {
@@ -110,6 +111,19 @@ pub fn to_timm(state: &StateDict) -> Result<StateDict, CheckpointError> {
         }
     }
     Ok(timm)
+}
+
+/// The rows of these tensors, one below the other.
+fn stacked(state: &StateDict, names: &[String]) -> HostTensor {
+    let mut tensors = names.iter().filter_map(|name| state.get(name)).cloned();
+    let mut fused = tensors.next().unwrap_or_default();
+    for other in tensors {
+        if let (Some(rows), Some(more)) = (fused.shape.first_mut(), other.shape.first()) {
+            *rows += more;
+        }
+        fused.values.extend(&other.values);
+    }
+    fused
 }
 
 /// `blocks.3.norm1.weight` → (`3`, `norm1.weight`).

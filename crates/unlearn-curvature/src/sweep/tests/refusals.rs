@@ -8,10 +8,10 @@ use burn::tensor::{Device, Tensor};
 use super::nets::residual;
 use super::{forward, samples, tensor, unsupported};
 use crate::estimate::Columns;
-use crate::oracle::TensorSamples;
+use crate::oracle::{Oracle, TensorSamples};
 use crate::reduce::SumSquares;
 use crate::sweep::{Frame, Targets};
-use crate::tape::{AnyTensor, Inputs, Op, Record, Tape, Var};
+use crate::tape::{AnyTensor, Inputs, Op, Record, Tape, TokenPool, Var};
 use crate::{CurvatureError, FisherDiag, ParamTree, PerSample};
 
 #[derive(Module, Debug)]
@@ -116,6 +116,44 @@ fn one_parameter_under_two_names() {
     let linear = LinearConfig::new(3, 3).init(&Device::flex());
     let tied = Tied { first: linear.clone(), second: linear };
     unsupported(Targets::of(&tied).map(|t| t.len()), "two names");
+    let oracle = Oracle::new(&tied, |tied: &Tied, x: Tensor<4>| {
+        tied.second.forward(tied.first.forward(x.flatten::<2>(1, 3)))
+    });
+    unsupported(oracle.map(|_| ()), "two names");
+}
+
+#[test]
+fn positions_that_are_spread_over_tokens() {
+    #[derive(Module, Debug)]
+    struct Shifted {
+        shift: Param<Tensor<3>>,
+        head: Linear,
+    }
+    let run = |shape: [usize; 3]| {
+        let head = LinearConfig::new(2, 3).init(&Device::flex());
+        let net = Shifted { shift: Param::from_tensor(tensor(shape, 0.0)), head };
+        let forward = |net: &Shifted, images: Var<4>, tape: &mut dyn Tape| {
+            let x = tape.tokens(images);
+            let x = tape.position(&net.shift, x);
+            let x = tape.pool_tokens(TokenPool::Mean, x);
+            tape.linear(&net.head, x)
+        };
+        PerSample::new().norms_squared(&net, forward, &samples(2, 3)).map(|norms| norms.len())
+    };
+    // Pictures of 9 × 7 pixels and two channels.
+    assert_eq!(run([1, 63, 2]).unwrap(), 2);
+    unsupported(run([1, 1, 2]), "positions of shape [1, 1, 2]");
+}
+
+#[test]
+fn columns_of_another_number_of_logits() {
+    let net = small(1);
+    let targets = Targets::of(&net).unwrap();
+    let images = tensor::<4>([2, 2, 3, 3], 0.0);
+    let recorded = Record::new(targets.ids()).forward(images, |images, tape| straight(&net, images, tape));
+    let columns = Columns::new(&[1.0; 2 * 5], 1, 5, 1).unwrap();
+    let error = recorded.unwrap().1.sweep(&columns, 0, &targets, &Device::flex(), &mut []).unwrap_err();
+    assert!(error.to_string().contains("cotangents of 5 logits"), "{error}");
 }
 
 #[test]

@@ -196,8 +196,7 @@ impl Record {
         let (value, indices) = max_pool2d_with_indices(x, pool::options(layer, [dims[2], dims[3]]));
         let value = AnyTensor::R4(value);
         // The indices take the place of the values; 64-bit on most devices.
-        let made = self.nodes.len();
-        self.kept.insert(Some(made), 2 * value.dims().iter().product::<usize>());
+        self.indices += 2 * value.dims().iter().product::<usize>();
         self.follow(Step::MaxPool2d { indices, dims }, from, value)
     }
 }

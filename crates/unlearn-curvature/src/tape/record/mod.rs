@@ -38,6 +38,8 @@ pub struct Record {
     wanted: BTreeSet<u64>,
     nodes: Vec<Node>,
     kept: BTreeMap<Option<usize>, usize>,
+    /// Scalars that the places of largest values take.
+    indices: usize,
     refusal: Option<CurvatureError>,
 }
 
@@ -59,6 +61,7 @@ impl Record {
             wanted: wanted.into_iter().map(|id| id.val()).collect(),
             nodes: Vec::new(),
             kept: BTreeMap::new(),
+            indices: 0,
             refusal: None,
         }
     }
@@ -94,7 +97,12 @@ impl Record {
     pub fn finish(self, output: Option<usize>, batch: usize) -> Result<Recording, CurvatureError> {
         match self.refusal {
             Some(refusal) => Err(refusal),
-            None => Ok(Recording { kept: self.kept.values().sum(), nodes: self.nodes, output, batch }),
+            None => Ok(Recording {
+                kept: self.kept.values().sum::<usize>() + self.indices,
+                nodes: self.nodes,
+                output,
+                batch,
+            }),
         }
     }
 

@@ -31,6 +31,14 @@ impl Record {
         needed: bool,
     ) -> ErasedVar {
         let id = self.wants(position.id);
+        let (shape, dims) = (position.lazy_shape(), x.value.dims());
+        if (needed || id.is_some()) && shape[..] != [1, dims[1], dims[2]] {
+            // Burn would spread one of the two over the other, whose gradient is a sum then.
+            self.refuse(
+                format!("positions of shape {:?} on tokens of shape {dims:?}", &shape[..]),
+                "give positions the shape [1, tokens, features] of what they are added to",
+            );
+        }
         let value = Op::Position(position).compute(Inputs::One(x).into_values());
         if !needed && id.is_none() {
             return ErasedVar::untracked(value);

@@ -192,9 +192,11 @@ fn masks_find_their_parameters() {
 
     masks.insert("fc.weights".into(), mask(&[1], 1));
     masks.insert("bn1.bias".into(), mask(&[5], 1));
+    masks.insert("fc.weight".into(), Mask { shape: vec![3, 16], keep: vec![true; 47] });
     let found = mismatch(masks.for_module(&net(0)).unwrap_err());
     assert_eq!(found.left_over, [("fc.weights".into(), Some("fc.weight".into()))]);
-    assert_eq!(found.misshapen, [("bn1.bias".into(), vec![5], vec![2])]);
+    let misshapen = [("bn1.bias".into(), vec![5], vec![2]), ("fc.weight".into(), vec![47], vec![3, 16])];
+    assert_eq!(found.misshapen, misshapen);
 }
 
 #[derive(Module, Debug)]

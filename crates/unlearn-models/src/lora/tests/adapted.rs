@@ -7,6 +7,27 @@ use unlearn_curvature::parameters;
 use super::*;
 use crate::{Classifier, Taped};
 
+/// As loading a record does, which brings identifiers of its own.
+#[test]
+fn branches_find_their_layers_under_new_identifiers() {
+    let device = Device::flex();
+    let adapted = stirred(add_adapters(base(&device), &config(), &mut rng(3)).unwrap());
+    let (pictures, before) = (images(3, &device), host(adapted.forward(images(3, &device))));
+    let ids =
+        |model: &Adapted<crate::ResNet>| parameters(model).into_iter().map(|p| p.id).collect::<Vec<_>>();
+    let renamed = crate::with_stable_ids(adapted.clone());
+    assert_ne!(ids(&renamed), ids(&adapted));
+    assert_eq!(host(renamed.forward(pictures.clone())), before);
+    renamed.check_reached(pictures).unwrap();
+}
+
+#[test]
+fn weights_that_were_frozen_before_are_parameters_too() {
+    let model = base(&Device::flex());
+    let report = |model| add_adapters(model, &config(), &mut rng(1)).unwrap().trainable();
+    assert_eq!(report(model.clone().no_grad()), report(model));
+}
+
 #[test]
 fn new_adapters_change_nothing() {
     let device = Device::flex();

@@ -47,6 +47,30 @@ fn what_is_written_is_read_back() {
     assert!(matches!(refused, Err(CheckpointError::ForeignConfig { ref key, .. }) if key == "pooling"));
 }
 
+/// No tensor tells how many heads there are, nor ε: whoever reads the folder would build another network.
+#[test]
+fn a_configuration_of_another_network_is_not_written() {
+    let place = TempDir::new().unwrap();
+    let (model, config) = (built(&small(), 0, &Device::flex()), small());
+    for (key, other) in [
+        ("heads", VitConfig { heads: 1, ..config.clone() }),
+        ("layer_norm_eps", VitConfig { layer_norm_eps: 1e-3, ..config.clone() }),
+        ("layers", VitConfig { layers: config.layers + 1, ..config.clone() }),
+        ("mlp", VitConfig { mlp: config.mlp + 1, ..config.clone() }),
+        ("image", VitConfig { image: config.image + config.patch, ..config.clone() }),
+    ] {
+        let folder = place.path().join(key);
+        let refused = HuggingFaceVit::write(&folder, &model, &other);
+        assert!(
+            matches!(refused, Err(CheckpointError::ForeignConfig { key: ref k, .. }) if k == key),
+            "{key}"
+        );
+        assert!(!folder.exists(), "{key}");
+        let (here, there) = (model.settings(), built(&other, 0, &Device::flex()).settings());
+        assert_eq!(here != there, matches!(key, "heads" | "layer_norm_eps"), "{key}: {here}; {there}");
+    }
+}
+
 /// Other programs, a run of ours among them, have a file of that name.
 #[test]
 fn a_folder_is_told_by_what_its_description_says() {
@@ -284,6 +308,17 @@ fn timms_names_go_both_ways() {
     let mut odd = StateDict::new();
     odd.insert("blocks.0.attn.qkv.bias", HostTensor { shape: vec![4], values: vec![0.0; 4] }).unwrap();
     assert!(matches!(from_timm(&odd), Err(CheckpointError::Length { .. })));
+    // Queries without their keys and values make no fused layer, and nothing is left out in silence.
+    let key = "vit.encoder.layer.0.attention.attention.key.weight";
+    for keep in [true, false] {
+        let mut part = StateDict::new();
+        for (name, tensor) in state.iter().filter(|(name, _)| (*name == key) == keep) {
+            part.insert(name, tensor.clone()).unwrap();
+        }
+        let Err(CheckpointError::Mismatch(mismatch)) = to_timm(&part) else { panic!("{keep}") };
+        assert_eq!(mismatch.missing.iter().any(|(name, _)| name == key), !keep);
+        assert_eq!(mismatch.missing.len(), if keep { 2 } else { 1 });
+    }
 }
 
 /// A mask of its own in every part, and none in some.
