@@ -115,7 +115,7 @@ fn the_first_of_each_class_are_those_of_the_whole_and_no_other_is_opened() {
     assert_eq!(outline.train.labels().collect::<Vec<_>>(), [0, 1]);
     for half in [PerClass { train: None, ..wanted }, PerClass { test: None, ..wanted }] {
         let error = source::open_first(SourceKind::Folder, Some(dir.path()), half).unwrap_err();
-        assert_eq!(error.code(), "E_IMAGE", "{error}");
+        assert_eq!(error.code(), "E_IMAGE_EXTENSION", "{error}");
     }
     for (count, says) in [(0, "at least one"), (3, "class 0 in folder/train: got 2"), (usize::MAX, "got 2")] {
         let wanted = PerClass { train: Some(count), test: None };
