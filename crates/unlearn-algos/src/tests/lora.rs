@@ -107,7 +107,7 @@ fn a_run_through_other_adapters_is_not_gone_on_with() {
         let method = by_name::<ResNet>("finetune", lora).unwrap();
         let training = training();
         let mut observer = unlearn_train::Silent;
-        let mut context = Context {
+        let mut context = crate::Context {
             dataset: &adaptable.dataset,
             fresh: &small,
             training: &training,

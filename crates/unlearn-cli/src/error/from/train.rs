@@ -76,10 +76,10 @@ impl From<TrainError> for Failure {
 /// Whether the run is another one for its pictures alone, which is another fault than another recipe. Split,
 /// forget set and measured constants are others then too.
 fn other_pictures(differences: &[String]) -> bool {
-    // One stage made alone has the identity of a run under `run`.
-    let keys = || differences.iter().map(|difference| difference.strip_prefix("run.").unwrap_or(difference));
     const PICTURES: [&str; 2] = ["data.train ", "data.test "];
     const FOLLOW: [&str; 3] = ["split ", "partition ", "normalization."];
+    // One stage made alone has the identity of a run under `run`.
+    let keys = || differences.iter().map(|difference| difference.strip_prefix("run.").unwrap_or(difference));
     let begins = |key: &str, with: &[&str]| with.iter().any(|with| key.starts_with(with));
     keys().any(|key| begins(key, &PICTURES))
         && keys().all(|key| begins(key, &PICTURES) || begins(key, &FOLLOW))

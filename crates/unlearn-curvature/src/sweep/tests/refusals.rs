@@ -126,14 +126,16 @@ fn one_parameter_under_two_names() {
 fn positions_that_are_spread_over_tokens() {
     #[derive(Module, Debug)]
     struct Shifted {
+        patches: Conv2d,
         shift: Param<Tensor<3>>,
         head: Linear,
     }
     let run = |shape: [usize; 3]| {
         let head = LinearConfig::new(2, 3).init(&Device::flex());
-        let net = Shifted { shift: Param::from_tensor(tensor(shape, 0.0)), head };
+        let patches = Conv2dConfig::new([2, 2], [1, 1]).init(&Device::flex());
+        let net = Shifted { patches, shift: Param::from_tensor(tensor(shape, 0.0)), head };
         let forward = |net: &Shifted, images: Var<4>, tape: &mut dyn Tape| {
-            let x = tape.tokens(images);
+            let x = tape.patch_embedding(&net.patches, images);
             let x = tape.position(&net.shift, x);
             let x = tape.pool_tokens(TokenPool::Mean, x);
             tape.linear(&net.head, x)

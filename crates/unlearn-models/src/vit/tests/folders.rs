@@ -53,11 +53,11 @@ fn a_configuration_of_another_network_is_not_written() {
     let place = TempDir::new().unwrap();
     let (model, config) = (built(&small(), 0, &Device::flex()), small());
     for (key, other) in [
-        ("heads", VitConfig { heads: 1, ..config.clone() }),
-        ("layer_norm_eps", VitConfig { layer_norm_eps: 1e-3, ..config.clone() }),
-        ("layers", VitConfig { layers: config.layers + 1, ..config.clone() }),
-        ("mlp", VitConfig { mlp: config.mlp + 1, ..config.clone() }),
-        ("image", VitConfig { image: config.image + config.patch, ..config.clone() }),
+        ("heads", VitConfig { heads: 1, ..config }),
+        ("layer_norm_eps", VitConfig { layer_norm_eps: 1e-3, ..config }),
+        ("layers", VitConfig { layers: config.layers + 1, ..config }),
+        ("mlp", VitConfig { mlp: config.mlp + 1, ..config }),
+        ("image", VitConfig { image: config.image + config.patch, ..config }),
     ] {
         let folder = place.path().join(key);
         let refused = HuggingFaceVit::write(&folder, &model, &other);
