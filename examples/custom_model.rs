@@ -32,6 +32,8 @@ impl Classifier for TinyNet {
     fn num_classes(&self) -> usize {
         10
     }
+
+    // Had it dropout or a scale of its own, `settings` would tell them, so that no run goes on under others.
 }
 
 fn main() -> anyhow::Result<()> {

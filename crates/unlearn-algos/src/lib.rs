@@ -29,6 +29,7 @@ mod iterate;
 pub mod method;
 pub mod methods;
 mod noise;
+mod number_or_none;
 mod samples;
 pub mod testing;
 #[cfg(test)]

@@ -32,8 +32,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// The largest batch up to `batch` (a multiple of `group`), and for it the most columns of `columns`, or of `at_once`
-    /// where no more can go back together, that keep batch · (recording + 3 · columns · widest · 4 bytes) + chunk within `budget`; a sample's recording is
+    /// For `columns` columns a sample, of which at most `at_once` go back together: the largest batch up to `batch` (a multiple
+    /// of `group`), and for it the most columns that go back together, that keep batch · (recording + 3 · columns · widest · 4 bytes) + chunk within `budget`; a sample's recording is
     /// counted with its cotangents of the logits, all columns of which are made on the host at once. A single unit with
     /// a single column always goes, whatever it costs.
     pub fn new(

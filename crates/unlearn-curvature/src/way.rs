@@ -40,9 +40,9 @@ pub trait Way: private::Sealed + Sized {
         images: Tensor<4>,
     ) -> Result<(Tensor<2>, Self::Batch), CurvatureError>;
 
-    /// Looks for what would make gradients wrong in silence, with the first `images`. On a tape, whose operations keep
-    /// samples apart and which sees on the way back which parameter does not lead to the logits, only what is worked on
-    /// beside it and brought back as a constant can, which nothing here sees; nor can anything for a sample alone.
+    /// Looks for what would make gradients wrong in silence, with the first `images`. Samples alone need no look. A tape
+    /// needs little: its operations keep samples apart, and going back shows which parameter does not lead to the logits.
+    /// It does not see a value that is worked on beside it and brought back as a constant.
     #[doc(hidden)]
     fn inspect<M: Module, F: Forward<M, Self>>(
         model: &M,

@@ -87,9 +87,10 @@ pub enum PruneError {
         /// What to do.
         mend: String,
     },
-    /// A pattern of an include or exclude list matches no parameter.
+    /// A pattern of an exclude list matches no parameter, or one of an include list none that is trained.
     #[error(
-        "pattern \"{pattern}\" in {list} matches no parameter of this model; its parameters are named like {example}"
+        "pattern \"{pattern}\" in {list} matches no {}parameter of this model; they are named like {example}",
+        if *list == "include" { "trained " } else { "" }
     )]
     Pattern {
         /// `include` or `exclude`.

@@ -114,7 +114,8 @@ impl Prunable {
                 matches(pattern, p.path.as_str()) && (list == "exclude" || p.trainable)
             };
             if let Some(pattern) = patterns.iter().find(|pattern| !all.iter().any(|p| of(pattern, p))) {
-                let names: Vec<_> = all.iter().take(3).map(|i| i.path.as_str()).collect();
+                let some = all.iter().filter(|p| of("*", p)).take(3);
+                let names: Vec<_> = some.map(|p| p.path.as_str()).collect();
                 return Err(PruneError::Pattern {
                     list,
                     pattern: pattern.clone(),

@@ -106,33 +106,13 @@ pub struct Fisher {
     pub share_inputs: bool,
     /// σ² of the head's row and bias of a forgotten class, whose mean is zero, above zero; absent: no
     /// row is special (`"none"` in a recipe).
-    #[serde(deserialize_with = "number_or_none")]
+    #[serde(deserialize_with = "crate::number_or_none::deserialize")]
     pub class_row_variance: Option<f64>,
     /// The published code instead of the definition; of the fields above only `alpha` and `samples`
     /// then count.
     pub reference: Option<FisherReference>,
     /// How gradients are come by; no result depends on it beyond rounding.
     pub engine: Engine,
-}
-
-/// TOML has no null.
-fn number_or_none<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<f64>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged, expecting = "a number, or \"none\"")]
-    enum Given {
-        Number(f64),
-        Word(None),
-        Null(()),
-    }
-    #[derive(Deserialize)]
-    enum None {
-        #[serde(rename = "none")]
-        None,
-    }
-    Ok(match Given::deserialize(deserializer)? {
-        Given::Number(number) => Some(number),
-        Given::Word(None::None) | Given::Null(()) => Option::None,
-    })
 }
 
 impl Default for Fisher {

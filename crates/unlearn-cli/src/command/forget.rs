@@ -52,10 +52,10 @@ pub(crate) fn main(arguments: &ForgetArgs, teller: Teller) -> Result<(), Failure
 
 fn method(recipe: &Recipe, name: &str) -> MethodConfig {
     let of = |matches: &dyn Fn(&MethodConfig) -> bool| recipe.method.iter().find(|m| matches(m)).cloned();
-    of(&|m| m.label() == name).or_else(|| of(&|m| m.name == name)).unwrap_or_else(|| MethodConfig {
-        name: name.to_owned(),
-        label: None,
-        parameters: Map::new(),
+    of(&|m| m.label() == name).or_else(|| of(&|m| m.name == name)).unwrap_or_else(|| {
+        let mut usual = MethodConfig { name: name.to_owned(), label: None, parameters: Map::new() };
+        usual.write_out_defaults();
+        usual
     })
 }
 

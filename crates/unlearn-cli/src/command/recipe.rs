@@ -11,7 +11,7 @@ use crate::recipe::Recipe;
 /// Verbs of `unlearn recipe`.
 #[derive(Debug, Clone, Subcommand)]
 pub(crate) enum RecipeCommand {
-    /// Check a recipe and print it with every default written out.
+    /// Check a recipe and print it resolved.
     Check {
         /// The recipe.
         recipe: PathBuf,

@@ -18,7 +18,7 @@ pub(crate) struct MethodConfig {
 
 impl MethodConfig {
     /// Writes out what the method takes for hyperparameters that are not given, but for those whose absence means something.
-    pub(super) fn write_out_defaults(&mut self) {
+    pub(crate) fn write_out_defaults(&mut self) {
         let Ok(Value::Object(defaults)) = card(&self.name).map(MethodCard::defaults) else { return };
         for (key, value) in defaults {
             if let Some(value) = without_nulls(value) {

@@ -63,6 +63,17 @@ fn defaults_are_filled_in_and_the_resolved_recipe_reads_back_equal() {
 }
 
 #[test]
+fn the_resolved_recipe_has_the_methods_defaults_and_what_switches_them_off() {
+    let text = format!("{SMALL}\n[[method]]\nname = \"fisher\"\nclass_row_variance = \"none\"\n");
+    let recipe = load(&text, &[]).unwrap();
+    let fisher = &recipe.method.last().unwrap().parameters;
+    assert_eq!((&fisher["class_row_variance"], &fisher["vector_factor"]), (&"none".into(), &10.0.into()));
+    assert_eq!(load(&recipe.to_toml().unwrap(), &[]).unwrap(), recipe);
+    let wrong = load(&text, &["method.fisher.class_row_variance=no"]).unwrap_err();
+    assert!(format!("{wrong}").contains("a number, or \"none\""), "{wrong}");
+}
+
+#[test]
 fn set_wins_over_the_file_before_the_checks() {
     let recipe = load(SMALL, &["training.epochs=5", "method.ga-1e-3.learning_rate=0.5"]).unwrap();
     assert_eq!(recipe.training.epochs, 5);

@@ -91,7 +91,7 @@ pub(crate) fn compare_constants(model: &StateDict, world: &World, place: &str) {
     if other("normalize.mean", mean) || other("normalize.std", std) {
         tracing::warn!(
             file = place,
-            "scales pictures by other constants than these data have, which retraining would begin with"
+            "scales pictures by other constants than these data have; a model trained anew gets those of the data"
         );
     }
 }

@@ -275,9 +275,9 @@ impl<'a, A: Architecture> Workshop<'a, A> {
     }
 }
 
-/// The seeds that a network depends on which was pruned under a recipe of seeds `own` after it was trained under those of
-/// `trained`: what is left is trained under the recipe's, and begins with the recipe's first weights only where it
-/// rewinds to them.
+/// The seeds of a network that was pruned under a recipe of seeds `own` after it was trained under those of `trained`. What is
+/// left is trained under the recipe's, which are told, and begins with the recipe's first weights only where it rewinds to
+/// them. Mask and other starts depend on the training before too, whose seed stands in that model's own record.
 fn pruned_seeds(
     own: BTreeMap<String, u64>,
     trained: &BTreeMap<String, u64>,

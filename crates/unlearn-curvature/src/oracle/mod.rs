@@ -101,15 +101,13 @@ impl<'w, M: Module, F> Oracle<'w, M, F> {
     where
         F: Fn(&M, I) -> Tensor<2>,
     {
-        // One parameter at two paths has a gradient a path here, of which one would be lost.
         Targets::of(model)?;
         let layout = Layout::of(model);
-        let device = model.devices().into_iter().next();
-        let (Some(device), false) = (device, layout.is_empty()) else {
+        let Some(device) = model.devices().into_iter().next() else {
             return Err(CurvatureError::Argument {
                 field: "model",
-                got: "a module without trainable parameters".into(),
-                expected: "a module with at least one",
+                got: "a module on no device".into(),
+                expected: "a module with a parameter",
             });
         };
         let (model, device) = (evaluation_copy(model), device.without_autodiff());

@@ -18,7 +18,8 @@ impl Probes {
     /// `x` plus the learned vectors `[1, t, d]`; `x`, result `[n, t, d]`.
     pub fn position(&mut self, position: &Param<Tensor<3>>, x: Tensor<3>) -> Tensor<3> {
         let (shape, [_, tokens, features]) = (position.lazy_shape(), x.dims());
-        if self.purpose != Purpose::Nothing && shape[..] != [1, tokens, features] {
+        let wanted = self.purpose != Purpose::Nothing && self.targets.get(position.id.val()).is_some();
+        if wanted && shape[..] != [1, tokens, features] {
             self.refuse_use(
                 format!("positions of shape {:?} on {tokens} tokens of {features} features", &shape[..]),
                 "give positions the shape [1, tokens, features] of what they are added to",

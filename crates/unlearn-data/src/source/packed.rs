@@ -69,7 +69,7 @@ impl Header {
 ///
 /// # Errors
 /// [`DataError::Exists`] when `path` is taken, [`DataError::Invalid`] when the halves differ in
-/// shape or classes, [`DataError::Io`].
+/// shape or classes, or for a name with control characters, [`DataError::Io`].
 pub fn write(path: &Path, data: &TrainTest) -> Result<(), DataError> {
     let TrainTest { train, test } = data;
     if train.shape() != test.shape() || train.class_names() != test.class_names() {
@@ -84,6 +84,14 @@ pub fn write(path: &Path, data: &TrainTest) -> Result<(), DataError> {
             ),
             expected: "one shape and one list of classes".into(),
             mend: "pack halves of one data set".into(),
+        });
+    }
+    if let Some(name) = unshowable(train.name()) {
+        return Err(DataError::Invalid {
+            what: "name of the data set to pack".into(),
+            got: name,
+            expected: "a name without control characters".into(),
+            mend: "name the data set otherwise".into(),
         });
     }
     if path.symlink_metadata().is_ok() {
@@ -175,9 +183,8 @@ pub fn read(path: &Path) -> Result<TrainTest, DataError> {
     input.read_exact(&mut json).map_err(unreadable)?;
     let header: Header = serde_json::from_slice(&json)
         .map_err(|e| bad_header(path, format!("a header that is wrong: {e}").chars().take(200).collect()))?;
-    // It is shown on terminals and stands in reports.
-    if header.name.chars().any(char::is_control) {
-        return Err(bad_header(path, "a name with control characters".into()));
+    if let Some(name) = unshowable(&header.name) {
+        return Err(bad_header(path, format!("the name {name} with control characters")));
     }
     match header.file_len(header_len) {
         Some(expected) if expected == len => {}
@@ -245,6 +252,11 @@ fn not_packed(path: &Path, got: String) -> DataError {
         "a packed data set, which begins with \"UNLEARND\"",
         "Name a file written by `unlearn data pack`, or a folder",
     )
+}
+
+/// Names are shown on terminals and stand in reports: one that must not be, escaped.
+fn unshowable(name: &str) -> Option<String> {
+    name.chars().any(char::is_control).then(|| name.escape_debug().take(160).collect())
 }
 
 fn bad_header(path: &Path, got: String) -> DataError {

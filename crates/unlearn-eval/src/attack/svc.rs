@@ -156,7 +156,7 @@ pub fn membership_inference(tables: &Tables, config: &EvalConfig) -> Result<Memb
         forget_efficacy: ByFeature::each(|feature| measured[place(feature)].0.clone()),
         training_privacy: ByFeature::each(|feature| measured[place(feature)].1.clone()),
         forget_test_auc: forget_test_auc(tables),
-        notes: notes(tables, &test, size, &parts),
+        notes: notes(tables, &test, size, if how == AttackSamples::First { &parts } else { &[] }),
     })
 }
 
@@ -174,13 +174,16 @@ fn too_few(tables: &Tables, size: usize, needed: usize) -> Option<&'static str> 
     }
 }
 
-/// `count` rows of `table` and the other rows, both in order.
-fn part(table: &Predictions, count: usize, how: AttackSamples) -> (Predictions, Predictions) {
+/// `count` rows of `table` and the other rows, both in order. Spread, they are so over the rows class by class: every
+/// second row of data whose classes take turns would be every second class.
+pub(super) fn part(table: &Predictions, count: usize, how: AttackSamples) -> (Predictions, Predictions) {
     let mut taken = vec![false; table.len()];
+    let mut by_class: Vec<usize> = (0..table.len()).collect();
+    by_class.sort_by_key(|&row| table.labels()[row]);
     for k in 0..count {
         let row = match how {
             AttackSamples::First => k,
-            AttackSamples::Spread => k * table.len() / count,
+            AttackSamples::Spread => by_class[k * table.len() / count],
         };
         taken[row] = true;
     }
@@ -247,6 +250,9 @@ fn notes(tables: &Tables, test: &Predictions, size: usize, parts: &[Part<'_>]) -
 
 /// The classes of `whole` that `part` should have and has not.
 fn missing(part: &Predictions, whole: &Predictions) -> Option<String> {
+    if whole.is_empty() {
+        return None;
+    }
     let count = |table: &Predictions| {
         let mut counts = vec![0_usize; table.num_classes()];
         for &label in table.labels() {

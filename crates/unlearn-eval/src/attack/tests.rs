@@ -173,6 +173,25 @@ fn data_in_class_order_are_noticed_and_can_be_spread() {
     assert!(!note(&EvalConfig { attack_samples: AttackSamples::Spread, ..EvalConfig::default() }));
 }
 
+/// Of ten classes in turn, every second sample would be every second class.
+#[test]
+fn spread_halves_have_every_class() {
+    let n = 200;
+    let labels: Vec<usize> = (0..n).map(|i| i % 10).collect();
+    let logits: Vec<f32> = (0..n * 10).map(|i| ((i * 37 % 101) as f32) / 50.0).collect();
+    let table = Predictions::new(logits, labels, 10).unwrap();
+    for count in [100, 50, 33] {
+        let (taken, others) = super::svc::part(&table, count, AttackSamples::Spread);
+        assert_eq!((taken.len(), others.len()), (count, n - count));
+        for (half, len) in [(&taken, count), (&others, n - count)] {
+            for class in 0..10 {
+                let of_class = half.labels().iter().filter(|&&label| label == class).count();
+                assert!((of_class as f64 - len as f64 / 10.0).abs() <= 1.0, "{count}: {of_class} of {class}");
+            }
+        }
+    }
+}
+
 #[test]
 fn non_members_and_halves_in_class_order_are_noticed_too() {
     let mut tables = tables(0.5, 1.0, 0.5);

@@ -97,17 +97,40 @@ fn compare(key: &str, there: &Value, asked: &Value, differences: &mut Vec<String
             let of = |map: &Map<String, Value>| map.get(k).cloned().unwrap_or(Value::Null);
             compare(&inner, &of(a), &of(b), differences);
         }
+    } else if let (Value::Array(a), Value::Array(b)) = (there, asked)
+        && a.len() == b.len()
+    {
+        for (index, (there, asked)) in a.iter().zip(b).enumerate() {
+            compare(&format!("{key}.{}", element(index, there, asked)), there, asked, differences);
+        }
     } else if there != asked {
-        differences.push(format!("{key} is {} there, {} now", shown(there), shown(asked)));
+        let (there, asked) = shown(there, asked);
+        differences.push(format!("{key} is {there} there, {asked} now"));
     }
 }
 
-/// A value to be read in a message: of a whole recipe, its beginning.
-fn shown(value: &Value) -> String {
+/// What an element of a list is called: its label or name, where both have the same.
+fn element(index: usize, there: &Value, asked: &Value) -> String {
+    let same = |key: &str| there.get(key)?.as_str().filter(|name| asked.get(key)?.as_str() == Some(name));
+    same("label").or_else(|| same("name")).map_or_else(|| index.to_string(), str::to_owned)
+}
+
+/// Two values to be read in a message: of long ones, what stands around the first difference.
+fn shown(there: &Value, asked: &Value) -> (String, String) {
     const LONGEST: usize = 80;
-    let text = value.to_string();
-    match text.char_indices().nth(LONGEST) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text,
-    }
+    const BEFORE: usize = 20;
+    let (there, asked) = (there.to_string(), asked.to_string());
+    let same = there.chars().zip(asked.chars()).take_while(|(a, b)| a == b).count();
+    let excerpt = |text: String| {
+        let length = text.chars().count();
+        if length <= LONGEST {
+            return text;
+        }
+        let from = same.saturating_sub(BEFORE).min(length - LONGEST);
+        let middle: String = text.chars().skip(from).take(LONGEST).collect();
+        let begins = if from > 0 { "…" } else { "" };
+        let ends = if from + LONGEST < length { "…" } else { "" };
+        format!("{begins}{middle}{ends}")
+    };
+    (excerpt(there), excerpt(asked))
 }

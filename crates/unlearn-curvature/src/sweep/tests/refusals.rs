@@ -130,10 +130,14 @@ fn positions_that_are_spread_over_tokens() {
         shift: Param<Tensor<3>>,
         head: Linear,
     }
-    let run = |shape: [usize; 3]| {
+    let run = |shape: [usize; 3], frozen: bool| {
         let head = LinearConfig::new(2, 3).init(&Device::flex());
         let patches = Conv2dConfig::new([2, 2], [1, 1]).init(&Device::flex());
-        let net = Shifted { patches, shift: Param::from_tensor(tensor(shape, 0.0)), head };
+        let net = Shifted {
+            patches,
+            shift: Param::from_tensor(tensor(shape, 0.0)).set_require_grad(!frozen),
+            head,
+        };
         let forward = |net: &Shifted, images: Var<4>, tape: &mut dyn Tape| {
             let x = tape.patch_embedding(&net.patches, images);
             let x = tape.position(&net.shift, x);
@@ -143,8 +147,9 @@ fn positions_that_are_spread_over_tokens() {
         PerSample::new().norms_squared(&net, forward, &samples(2, 3)).map(|norms| norms.len())
     };
     // Pictures of 9 × 7 pixels and two channels.
-    assert_eq!(run([1, 63, 2]).unwrap(), 2);
-    unsupported(run([1, 1, 2]), "positions of shape [1, 1, 2]");
+    assert_eq!(run([1, 63, 2], false).unwrap(), 2);
+    unsupported(run([1, 1, 2], false), "positions of shape [1, 1, 2]");
+    assert_eq!(run([1, 1, 2], true).unwrap(), 2, "no gradient is wanted of it");
 }
 
 #[test]

@@ -32,14 +32,15 @@ impl Record {
     ) -> ErasedVar {
         let id = self.wants(position.id);
         let (shape, dims) = (position.lazy_shape(), x.value.dims());
-        if (needed || id.is_some()) && shape[..] != [1, dims[1], dims[2]] {
-            // Burn would spread one of the two over the other, whose gradient is a sum then.
+        let value = Op::Position(position).compute(Inputs::One(x).into_values());
+        // Burn spreads one of the two over the other, whose gradient is a sum then.
+        let spread = id.is_some() && shape[..] != [1, dims[1], dims[2]];
+        if spread || (needed && value.dims() != dims) {
             self.refuse(
                 format!("positions of shape {:?} on tokens of shape {dims:?}", &shape[..]),
                 "give positions the shape [1, tokens, features] of what they are added to",
             );
         }
-        let value = Op::Position(position).compute(Inputs::One(x).into_values());
         if !needed && id.is_none() {
             return ErasedVar::untracked(value);
         }

@@ -56,6 +56,18 @@ fn the_first_of_each_class_are_those_of_the_whole() {
 }
 
 #[test]
+fn names_that_would_write_on_a_terminal_are_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("set.bin");
+    let TrainTest { train, test } = data();
+    let all: Vec<usize> = (0..train.len()).collect();
+    let train = train.subset("a\u{1b}[2J/train", &all).unwrap();
+    let error = write(&file, &TrainTest { train, test }).unwrap_err();
+    assert!(error.to_string().contains("u{1b}[2J") && !error.to_string().contains('\u{1b}'), "{error}");
+    assert!(!file.exists());
+}
+
+#[test]
 fn nothing_is_overwritten() {
     let (_dir, file) = packed();
     let before = fs::read(&file).unwrap();

@@ -131,6 +131,20 @@ fn labels_without_a_class_are_named() {
 }
 
 #[test]
+fn a_negative_label_is_told_as_it_is() {
+    // `K\x07` is the number 7 in one byte, `J` one in four.
+    let mut bytes = python2("labels", &[1, 7], RECORDS);
+    let at = bytes.windows(2).rposition(|two| two == b"K\x07").unwrap();
+    bytes.splice(at..at + 2, *b"J\xff\xff\xff\xff");
+    let (code, message) = refusal(&bytes);
+    assert_eq!(code, "E_LABEL_RANGE");
+    assert!(
+        message.contains("label -1 in record 1") || message.contains("record 1 has label -1"),
+        "{message}"
+    );
+}
+
+#[test]
 fn a_cut_is_found_wherever_it_is() {
     let whole = python2("labels", &[3, 9], RECORDS);
     for len in (0..260).chain((260..whole.len()).step_by(37)).chain(whole.len() - 60..whole.len()) {
