@@ -111,7 +111,10 @@ fn compare(key: &str, there: &Value, asked: &Value, differences: &mut Vec<String
 
 /// What an element of a list is called: its label or name, where both have the same.
 fn element(index: usize, there: &Value, asked: &Value) -> String {
-    let same = |key: &str| there.get(key)?.as_str().filter(|name| asked.get(key)?.as_str() == Some(name));
+    let same = |key: &str| {
+        let (there, asked) = (there.get(key)?.as_str()?, asked.get(key)?.as_str()?);
+        (there == asked).then_some(there)
+    };
     same("label").or_else(|| same("name")).map_or_else(|| index.to_string(), str::to_owned)
 }
 

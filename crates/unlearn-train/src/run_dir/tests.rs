@@ -102,19 +102,19 @@ fn another_configuration_is_refused_key_by_key() {
     assert!(error.to_string().len() < 600, "{error}");
     // In lists and in long texts it is the difference that is shown.
     let there = parent.path().join("other");
-    let run = RunDir::open(&there).unwrap();
+    let listed = RunDir::open(&there).unwrap();
     let of = |rate: f64, last: &str| {
         let methods = json!([{"name": "retrain"}, {"name": "ga", "label": "slow", "rate": rate}]);
         json!({"method": methods, "text": format!("{}{last}", "x".repeat(200)), "list": [1, 2]})
     };
-    run.bind(&of(0.1, "yes")).unwrap();
-    let error = run.bind(&of(0.2, "no")).unwrap_err();
+    listed.bind(&of(0.1, "yes")).unwrap();
+    let error = listed.bind(&of(0.2, "no")).unwrap_err();
     let TrainError::OtherRun { differences, .. } = &error else { panic!("{error}") };
     assert_eq!(differences[0], "method.slow.rate is 0.1 there, 0.2 now");
     assert!(differences[1].contains("xxyes\" there") && differences[1].contains("xxno\" now"), "{error}");
     let mut fewer = of(0.1, "yes");
     fewer["list"] = json!([1]);
-    let error = run.bind(&fewer).unwrap_err();
+    let error = listed.bind(&fewer).unwrap_err();
     assert!(error.to_string().contains("list is [1,2] there, [1] now"), "{error}");
     fs::write(parent.path().join("config.json"), "{").unwrap();
     let error = run.bind(&identity).unwrap_err();
