@@ -31,7 +31,8 @@
 //! all epochs run; then the weights after each are evaluated on the forget set, in order, until one reaches the target.
 //!
 //! # Differences from the published code
-//! It augments as in training, unless asked not to; here `augment` says so. The stop is ours; a run that diverges only after it was reached still counts.
+//! It augments as in training unless asked not to (`--no-aug`); here `augment` says what is done, none by default. The stop
+//! is ours; a run that diverges only after it was reached still counts.
 //!
 //! # Example
 //! ```toml
