@@ -32,10 +32,11 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// For `columns` columns a sample, of which at most `at_once` go back together: the largest batch up to `batch` (a multiple
-    /// of `group`), and for it the most columns that go back together, that keep batch · (recording + 3 · columns · widest · 4 bytes) + chunk within `budget`; a sample's recording is
-    /// counted with its cotangents of the logits, all columns of which are made on the host at once. A single unit with
-    /// a single column always goes, whatever it costs.
+    /// For `columns` columns a sample, of which at most `at_once` go back together: the largest batch up to
+    /// `batch` (a multiple of `group`), and for it the most columns that go back together, that keep batch ·
+    /// (recording + 3 · columns · widest · 4 bytes) + chunk within `budget`; a sample's recording is counted with
+    /// its cotangents of the logits, all columns of which are made on the host at once. A single unit with a
+    /// single column always goes, whatever it costs.
     pub fn new(
         cost: Cost,
         (batch, group): (usize, usize),

@@ -109,7 +109,8 @@ impl Estimator {
     /// otherwise their number must be a multiple.
     ///
     /// # Errors
-    /// [`CurvatureError::Argument`] for a label without a logit, more or fewer labels than samples, fewer than two classes, or an incomplete
+    /// [`CurvatureError::Argument`] for a label without a logit, more or fewer labels than samples,
+    /// fewer than two classes, or an incomplete
     /// group among complete ones.
     pub fn columns(
         &self,
