@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn the_built_in_recipe_is_the_shipped_one() {
-        let shipped = concat!(env!("CARGO_MANIFEST_DIR"), "/../../recipes/demo.toml");
+        let package = std::env::var("CARGO_MANIFEST_DIR").unwrap();
+        let shipped = format!("{package}/../../recipes/demo.toml");
         assert_eq!(std::fs::read_to_string(shipped).unwrap(), RECIPE);
     }
 }
