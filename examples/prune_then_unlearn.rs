@@ -9,7 +9,7 @@ use unlearn::data::source::synthetic::Synthetic;
 use unlearn::data::{Augment, ForgetSpec, Loader, Partition, Seed, Split, SplitRule, Stream};
 use unlearn::eval::accuracy::Accuracy;
 use unlearn::eval::predict;
-use unlearn::models::{ResNet, ResNetConfig};
+use unlearn::models::{ResNet, ResNetConfig, StateDict};
 use unlearn::prune::iterative::{IterativeRun, RetrainLength};
 use unlearn::prune::{IterativeConfig, Magnitude, PruneConfig, Rewind, iterative};
 use unlearn::train::{CrossEntropy, FitConfig, OptimizerConfig, Silent};
@@ -70,11 +70,9 @@ fn main() -> anyhow::Result<()> {
     let method = by_name::<ResNet>("finetune", serde_json::json!({"epochs": 3}))?;
     let forgotten = method.unlearn(sparse.model.clone(), &partition, &mut context)?.model;
     show("finetuned", &forgotten)?;
-    let same = sparse.mask.apply(&forgotten)?;
-    anyhow::ensure!(
-        accuracy(&same, split.train())? == accuracy(&forgotten, split.train())?,
-        "the mask slipped"
-    );
+    // Cut again by the mask, it would be another network if one pruned weight had moved.
+    let again = sparse.mask.apply(&forgotten)?;
+    anyhow::ensure!(StateDict::of(&again)? == StateDict::of(&forgotten)?, "the mask slipped");
     println!("the mask held: {:.0} % of the convolution weights are zero", 100.0 * sparse.mask.sparsity());
     Ok(())
 }

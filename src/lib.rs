@@ -32,3 +32,10 @@ pub use unlearn_train as train;
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 pub struct Readme;
+
+/// The code on the pages of the docs compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../docs/adapters.md")]
+#[doc = include_str!("../docs/checkpoints.md")]
+#[doc = include_str!("../docs/curvature.md")]
+pub struct Pages;

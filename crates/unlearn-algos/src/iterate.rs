@@ -16,7 +16,7 @@ use unlearn_train::{Constraint, Fit, FitConfig, Objective, Unconstrained, fit, f
 use crate::{Context, DatasetSamples, UnlearnError, check};
 
 /// Pictures on which a merged network is compared with the one that was trained.
-const COMPARED: usize = 64;
+pub(crate) const COMPARED: usize = 64;
 
 /// What an iterative method trains on, and how.
 pub(crate) struct Task<'a> {
@@ -43,6 +43,28 @@ pub(crate) struct Unmerged<M> {
     pub(crate) last: Adapted<M>,
     /// After the epochs of [`Fit::snapshots`].
     pub(crate) snapshots: BTreeMap<u64, Adapted<M>>,
+    pictures: Tensor<4>,
+}
+
+impl<M: Classifier> Unmerged<M> {
+    /// How far merging `adapted` into `merged` moves the logits, for the report; what is not finite is left out.
+    pub(crate) fn tell_change(
+        &self,
+        adapted: &Adapted<M>,
+        merged: &M,
+        diagnostics: &mut BTreeMap<String, f64>,
+    ) -> Result<(), UnlearnError> {
+        let change = adapted.output_change(merged, self.pictures.clone())?;
+        for (name, value) in
+            [("lora_merge_largest_change", change.largest), ("lora_merge_mean_change", change.mean)]
+        {
+            diagnostics.remove(name);
+            if value.is_finite() {
+                diagnostics.insert(name.into(), value);
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Runs the one training loop, in a run directory where there is one. Order and augmentation come
@@ -115,24 +137,17 @@ fn adapt<M: Classifier>(
         None => adapted.merge(),
     };
     let merged = merge(&model)?;
-    let change = model.output_change(&merged, pictures)?;
-    let unmerged = Unmerged { last: model, snapshots };
+    let unmerged = Unmerged { last: model, snapshots, pictures };
+    let mut diagnostics = BTreeMap::from([
+        ("lora_trainable_parameters".to_owned(), report.trainable as f64),
+        ("lora_trainable_share".to_owned(), report.share()),
+    ]);
+    unmerged.tell_change(&unmerged.last, &merged, &mut diagnostics)?;
     let snapshots = unmerged
         .snapshots
         .iter()
         .map(|(epoch, snapshot)| Ok((*epoch, merge(snapshot)?)))
         .collect::<Result<_, UnlearnError>>()?;
-    let diagnostics = [
-        ("lora_trainable_parameters", report.trainable as f64),
-        ("lora_trainable_share", report.share()),
-        ("lora_merge_largest_change", change.largest),
-        ("lora_merge_mean_change", change.mean),
-    ];
-    let diagnostics = diagnostics
-        .into_iter()
-        .filter(|(_, v)| v.is_finite())
-        .map(|(name, v)| (name.to_owned(), v))
-        .collect();
     let fit = Fit { model: merged, steps, history, snapshots, seconds };
     Ok(Iterated { fit, diagnostics, unmerged: Some(unmerged) })
 }

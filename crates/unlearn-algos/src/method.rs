@@ -55,12 +55,12 @@ pub struct Context<'a, M> {
     pub mask: Option<&'a MaskSet>,
     /// Seed of the method's own randomness: order, augmentation, noise.
     pub seed: Seed,
-    /// Threads that prepare batches.
+    /// Threads that prepare batches, or that take samples one by one.
     pub workers: usize,
     /// A folder of the method's own in which an iterative method keeps checkpoints and from which
     /// it goes on after a kill; `None` keeps nothing.
     pub directory: Option<&'a Path>,
-    /// Sees the events of iterative methods.
+    /// Sees what happens and may stop it: the events of training, and how far through the samples curvature is.
     pub observer: &'a mut dyn Observer,
 }
 

@@ -201,6 +201,20 @@ fn every_method_keeps_the_contract() {
 }
 
 #[test]
+fn every_diagnostic_is_on_the_page_of_its_method() {
+    let fixture = Fixture::new(&indices(6));
+    for (name, parameters) in FORMS {
+        let outcome = fixture.run(name, serde_json::from_str(parameters).unwrap(), None).unwrap();
+        let page = cards().iter().find(|card| card.name == *name).unwrap().page();
+        for diagnostic in outcome.diagnostics.keys() {
+            // The page of ℓ1 refers to that of fine-tuning for what they share.
+            let shared = *name == "finetune-l1" && diagnostic == "final_loss";
+            assert!(shared || page.contains(&format!("`{diagnostic}`")), "{name}: `{diagnostic}`");
+        }
+    }
+}
+
+#[test]
 fn the_list_is_sorted_and_every_page_is_whole() {
     let names: Vec<_> = cards().iter().map(|card| card.name).collect();
     assert!(names.is_sorted());
@@ -220,6 +234,7 @@ fn the_list_is_sorted_and_every_page_is_whole() {
             "# Needs",
             "# Definition",
             "# Hyperparameters",
+            "# Diagnostics",
             "# Cost",
             "# Differences from the published code",
             "# Example",
@@ -322,7 +337,7 @@ fn only_the_proximal_form_makes_exact_zeros() {
     let fixture = class_one();
     let zeros = |form: &str| {
         let parameters = json!({"epochs": 4, "gamma": 0.2, "form": form, "learning_rate": 0.05});
-        fixture.run("finetune-l1", parameters, None).unwrap().diagnostics["zero_weights"]
+        fixture.run("finetune-l1", parameters, None).unwrap().diagnostics["zero_share"]
     };
     assert!(zeros("proximal") > 0.02, "{}", zeros("proximal"));
     assert_eq!((zeros("subgradient"), zeros("reference")), (0.0, 0.0));
@@ -368,18 +383,19 @@ fn ascent_stops_at_its_target() {
 #[test]
 fn ascent_that_diverges_after_its_target_still_stops_there() {
     let fixture = class_one();
-    let wild = json!({"epochs": 40, "learning_rate": 1e12});
+    let wild = json!({"epochs": 40, "learning_rate": 10.0});
     let error = fixture.run("gradient-ascent", wild, None).unwrap_err();
     let UnlearnError::Train(unlearn_train::TrainError::Diverged { epoch, .. }) = error else {
         panic!("{error}")
     };
-    let stop = json!({"epochs": 40, "learning_rate": 1e12, "stop_at_accuracy": 1.0});
-    let stopped = fixture.run("gradient-ascent", stop, None);
-    assert_eq!(stopped.is_ok(), epoch > 0, "diverged in epoch {epoch}");
+    assert!(epoch > 0, "diverged in the first epoch: there is nothing to stop at");
+    let stop = json!({"epochs": 40, "learning_rate": 10.0, "stop_at_accuracy": 1.0});
+    let stopped = fixture.run("gradient-ascent", stop, None).unwrap();
+    assert!(stopped.diagnostics["epochs"] <= epoch as f64, "{:?}", stopped.diagnostics);
 }
 
 #[test]
-fn fisher_noise_has_the_variance_it_says_and_spares_what_matters() {
+fn fisher_noise_has_the_variance_it_says() {
     let fixture = Fixture::new(&indices(6));
     let rms = |alpha: f64| {
         let outcome = fixture.run("fisher", json!({"alpha": alpha}), None).unwrap();

@@ -5,7 +5,6 @@ mod digest;
 mod part;
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use ureq::{Agent, Body};
 pub(crate) use self::digest::{Known, sha256};
 use self::part::Part;
 use crate::error::{Exit, Failure};
+use crate::regular;
 
 /// A file that is wanted.
 #[derive(Debug, Clone)]
@@ -271,7 +271,7 @@ impl<'a> Download<'a> {
 
     fn check_existing(&self, file: &Path) -> Result<(), Failure> {
         let io = |e| Failure::io(file, &e);
-        let mut handle = File::open(file).map_err(io)?;
+        let mut handle = regular::open(file).map_err(io)?;
         let length = handle.metadata().map_err(io)?.len();
         let (got, expected) = match self.known {
             Some(known) => (

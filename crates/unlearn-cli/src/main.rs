@@ -15,6 +15,7 @@ mod hub;
 mod output;
 mod progress;
 mod recipe;
+mod regular;
 mod run;
 mod stop;
 

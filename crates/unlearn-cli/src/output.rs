@@ -47,5 +47,7 @@ pub(crate) fn start_log(arguments: OutputArgs) {
         .with_target(false)
         .without_time()
         .with_ansi(false)
+        // Whoever closed stderr, or let its disk fill up, wants no notes; else it would panic.
+        .log_internal_errors(false)
         .try_init();
 }

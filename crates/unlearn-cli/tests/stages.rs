@@ -177,3 +177,81 @@ fn a_data_folder_that_no_recipe_can_hold_is_refused() {
     assert!(done.stderr.contains("UTF-8"), "{}", done.stderr);
     assert!(!tool.root().join("out").exists());
 }
+
+/// Two networks of one sparsity and one set of seeds: each row is beside the Retrain of its own.
+#[test]
+fn eval_takes_the_retrain_of_the_same_network() {
+    let tool = Tool::new();
+    let recipe = tool.file("tiny.toml", TINY);
+    let path = |name: &str| tool.path(name);
+    for (name, score) in [("a", "magnitude"), ("b", "random")] {
+        let set = format!("network.sparse.pruning.score={score}");
+        let set = ["--set", &set, "--set", "network.sparse.pruning.rewind=final"];
+        let line = |more: &[&str]| run(&tool, 0, &[more, &set[..]].concat());
+        line(&["train", &recipe, "--out", &path(&format!("{name}-dense"))]);
+        let (dense, sparse) = (path(&format!("{name}-dense")), path(&format!("{name}-sparse")));
+        line(&["prune", &recipe, "--model", &dense, "--out", &sparse]);
+        for method in ["finetune", "retrain"] {
+            let out = path(&format!("{name}-{method}"));
+            line(&["forget", &recipe, "--model", &sparse, "--method", method, "--out", &out]);
+        }
+    }
+    let mut line = vec!["eval".to_owned(), recipe.clone(), "--out".into(), path("judged")];
+    for model in ["a-sparse", "a-finetune", "a-retrain", "b-finetune", "b-retrain"] {
+        line.extend(["--model".into(), path(model)]);
+    }
+    run(&tool, 0, &line.iter().map(String::as_str).collect::<Vec<_>>());
+    let report = json(&tool.root().join("judged/results.json"));
+    let rows = report["rows"].as_array().unwrap();
+    let names: Vec<&str> = rows.iter().map(|row| row["network_name"].as_str().unwrap()).collect();
+    let (a, b) = (path("a-sparse"), path("b-finetune"));
+    assert_eq!(names, [&*a, &*a, &*a, &*b, &*b]);
+    assert_eq!(rows[2]["gap"]["average"]["value"], 0.0, "{}", rows[2]);
+    assert_eq!(rows[4]["gap"]["average"]["value"], 0.0, "{}", rows[4]);
+    assert_eq!(rows[1]["hyperparameters"]["epochs"], 1, "{}", rows[1]);
+    // One network needs no name.
+    run(
+        &tool,
+        0,
+        &[
+            "eval",
+            &recipe,
+            "--model",
+            &path("a-sparse"),
+            "--model",
+            &path("a-retrain"),
+            "--out",
+            &path("one"),
+        ],
+    );
+    let report = json(&tool.root().join("one/results.json"));
+    assert!(report["rows"][0]["network_name"].is_null());
+    assert!(report["rows"][0]["gap"]["average"]["value"].is_number());
+}
+
+/// What was measured before an error is not lost with it.
+#[test]
+fn a_run_that_ends_early_keeps_its_rows() {
+    let tool = Tool::new();
+    let recipe = tool.file("tiny.toml", TINY);
+    let (out, rate) = (tool.path("out"), "network.sparse.pruning.rate=0.999");
+    let said = run(&tool, 2, &["run", &recipe, "--out", &out, "--set", rate]);
+    assert!(said.contains("E_PRUNE_LAYER_EMPTY"), "{said}");
+    let report = json(&tool.root().join("out/results.json"));
+    assert_eq!(report["rows"].as_array().unwrap().len(), 3, "the dense network's");
+    assert!(report["about"]["ended early"].as_str().unwrap().contains("E_PRUNE_LAYER_EMPTY"), "{report}");
+}
+
+/// Whoever closes standard error wants no notes; the work goes on.
+#[test]
+fn a_closed_standard_error_ends_nothing() {
+    let tool = Tool::new();
+    let recipe = tool.file("tiny.toml", TINY);
+    let out = tool.path("dense");
+    let mut command = tool.command(&["-vv", "train", &recipe, "--out", &out]);
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stderr.take());
+    assert!(child.wait().unwrap().success());
+    assert!(tool.root().join("dense/model/model.safetensors").is_file());
+}

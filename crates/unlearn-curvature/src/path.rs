@@ -1,6 +1,5 @@
 //! Dotted names of parameters, and a visitor that reads them off any Burn module.
 
-use std::collections::BTreeMap;
 use std::fmt;
 
 use burn::Tensor;
@@ -119,11 +118,6 @@ pub fn parameters<M: Module>(module: &M) -> Vec<ParamInfo> {
     let mut visitor = InfoVisitor { tracker: PathTracker::default(), found: Vec::new() };
     module.valid().train().visit(&mut visitor);
     visitor.found
-}
-
-/// The paths of the trainable parameters by Burn's identifier.
-pub fn paths_by_id<M: Module>(module: &M) -> BTreeMap<u64, ParamPath> {
-    parameters(module).into_iter().filter(|p| p.trainable).map(|p| (p.id.val(), p.path)).collect()
 }
 
 #[cfg(test)]

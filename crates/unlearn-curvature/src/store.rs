@@ -62,6 +62,10 @@ impl Diagonal {
     pub fn load(path: impl AsRef<Path>, device: &Device) -> Result<Self, CurvatureError> {
         let path = path.as_ref();
         let damaged = |reason: &str| refuse(path, reason, MEND_FILE);
+        // A pipe would be waited for, and a device has no end.
+        if fs::metadata(path).is_ok_and(|about| !about.is_file()) {
+            return Err(damaged("it is no regular file"));
+        }
         let bytes = fs::read(path).map_err(|e| damaged(&e.to_string()))?;
         let tensors = SafeTensors::deserialize(&bytes).map_err(|e| damaged(&e.to_string()))?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(&e.to_string()))?;

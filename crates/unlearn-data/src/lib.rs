@@ -7,6 +7,19 @@
 //!
 //! Everything random is a pure function of a [`Seed`], and every index refers to the canonical
 //! order of a [`Dataset`], which its fingerprint fixes.
+//!
+//! ```
+//! use unlearn_data::source::synthetic::Synthetic;
+//! use unlearn_data::{ForgetSpec, Loader, Partition, Seed, Split, SplitRule};
+//!
+//! let data = Synthetic { train: 40, test: 20, size: 8, ..Synthetic::default() }.generate()?.train;
+//! let split = Split::new(&data, SplitRule::None)?;
+//! let partition = Partition::new(&data, &split, &ForgetSpec::Class(3), Seed(1))?;
+//! let loader = Loader::new(&data, partition.retain(), 16)?.with_shuffle(Seed(1));
+//! let seen: usize = loader.epoch(0).map(|batch| batch.labels.len()).sum();
+//! assert_eq!((seen, partition.forget().len()), (36, 4));
+//! # Ok::<(), unlearn_data::DataError>(())
+//! ```
 
 pub mod augment;
 pub mod batcher;

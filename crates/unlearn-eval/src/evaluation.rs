@@ -42,7 +42,7 @@ pub enum AttackSamples {
     /// The first in data-set order, as published. Sound when that order is random, as CIFAR's is.
     #[default]
     First,
-    /// Spread evenly over the data-set order; for data sets that are sorted by class.
+    /// Spread evenly over the classes and, within each, over the data-set order; for data sets that are sorted by class.
     Spread,
 }
 

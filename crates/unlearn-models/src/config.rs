@@ -153,6 +153,15 @@ impl ModelConfig {
             Self::Vit(config) => Self::Vit(config.with_width(width)),
         }
     }
+
+    /// Number of trainable parameters, for pictures of three channels.
+    pub fn num_parameters(&self) -> u64 {
+        match self {
+            Self::ResNet(config) => config.num_parameters(),
+            Self::CifarResNet(config) => config.num_parameters(),
+            Self::Vit(config) => config.num_parameters(),
+        }
+    }
 }
 
 /// A count must lie within `least..=most`.

@@ -46,7 +46,7 @@ pub use config::{Architecture, ArchitectureVisitor, ModelConfig, PRESETS};
 pub use error::ModelError;
 pub use init::pytorch::redraw_as_pytorch;
 pub use lora::{Adapted, LoraConfig, LoraError, add_adapters, load_peft};
-pub use normalize::Normalize;
+pub use normalize::{MAX_CHANNELS, Normalize};
 pub use resnet::{ResNet, ResNetConfig, Stem};
 pub use resnet_cifar::CifarResNetConfig;
 pub use stable_ids::{stable_id, with_stable_ids};

@@ -7,6 +7,9 @@ use unlearn_curvature::tape::{Tape, Var};
 
 use crate::ModelError;
 
+/// The most channels that a picture may have. A file says how many, and memory is asked for by it.
+pub const MAX_CHANNELS: usize = 1_024;
+
 /// Per-channel `(x − mean) / std` with constants of the data set. They are part of the model, so
 /// that a checkpoint says how its pictures were scaled, and are never trained.
 #[derive(Module, Debug)]
@@ -21,14 +24,14 @@ impl Normalize {
     /// The layer for these constants, one of each a channel.
     ///
     /// # Errors
-    /// [`ModelError::Config`] when the lists are empty, of unequal length, not finite, or a
+    /// [`ModelError::Config`] when the lists are empty, longer than [`MAX_CHANNELS`], of unequal length, not finite, or a
     /// deviation is not above zero.
     pub fn new(mean: &[f32], std: &[f32], device: &Device) -> Result<Self, ModelError> {
-        if mean.is_empty() || mean.len() != std.len() {
+        if mean.is_empty() || mean.len() != std.len() || mean.len() > MAX_CHANNELS {
             return Err(ModelError::Config {
                 field: "normalize",
                 got: format!("{} means and {} deviations", mean.len(), std.len()),
-                expected: "one of each a colour channel".to_owned(),
+                expected: format!("one of each a colour channel, at most {MAX_CHANNELS}"),
                 mend: "take the constants of the data set",
             });
         }

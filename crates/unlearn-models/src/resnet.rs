@@ -24,6 +24,7 @@ pub enum Stem {
     #[default]
     Cifar,
     /// A 7×7 convolution with stride 2 and a 3×3 max-pool with stride 2, for about 224×224.
+    #[serde(alias = "imagenet")]
     ImageNet,
 }
 

@@ -115,13 +115,14 @@ impl VitConfig {
 
     /// The same network with heads of `width` features, its perceptrons scaled alike.
     pub fn with_width(self, width: usize) -> Self {
-        let hidden = width * self.heads;
-        Self { hidden, mlp: (self.mlp * hidden / self.hidden.max(1)).max(1), ..self }
+        // Past what a number can hold, `validate` refuses.
+        let hidden = width.saturating_mul(self.heads);
+        Self { hidden, mlp: (self.mlp.saturating_mul(hidden) / self.hidden.max(1)).max(1), ..self }
     }
 
     /// Tokens of a picture, the class token among them.
     pub fn tokens(&self) -> usize {
-        (self.image / self.patch).pow(2) + usize::from(self.pooling == Pooling::ClassToken)
+        (self.image / self.patch.max(1)).pow(2) + usize::from(self.pooling == Pooling::ClassToken)
     }
 
     /// Checks every field; [`init`](Self::init) does so too.

@@ -6,13 +6,12 @@
 //! same mask always gives the same bytes.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write as _;
 use std::path::Path;
 
-use burn_pack::AtomicFile;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
+use unlearn_train::commit::write_whole;
 
 use crate::{MaskSet, PruneError};
 
@@ -44,7 +43,7 @@ impl MaskSet {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), PruneError> {
         let path = path.as_ref();
         let io = |reason: String| PruneError::Io { path: path.to_owned(), reason };
-        write_whole(path, &self.to_bytes().map_err(io)?)
+        Ok(write_whole(path, &self.to_bytes().map_err(io)?)?)
     }
 
     /// Reads what [`save`](Self::save) wrote.
@@ -139,15 +138,6 @@ impl MaskSet {
         }
         Ok(set)
     }
-}
-
-/// Writes a file so that there is either the old one or the new one, whole.
-pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), PruneError> {
-    let io = |reason: String| PruneError::Io { path: path.to_owned(), reason };
-    let (scratch, mut file) = AtomicFile::create(path).map_err(|e| io(e.to_string()))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| io(e.to_string()))?;
-    drop(file);
-    scratch.commit().map_err(|e| io(e.to_string()))
 }
 
 fn damaged(path: &Path, got: impl Into<String>, expected: impl Into<String>) -> PruneError {

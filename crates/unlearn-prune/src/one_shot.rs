@@ -61,13 +61,25 @@ impl PruneConfig {
             let mask = mask.and_then(|mask| mask.get(&parameter.path));
             mask.map_or_else(|| parameter.shape.iter().product(), Mask::kept)
         };
-        let layers: Vec<usize> = self.prunable.select(model)?.iter().map(now).collect();
+        let prunable = self.prunable.select(model)?;
+        let layers: Vec<usize> = prunable.iter().map(now).collect();
         let total = layers.iter().sum();
         let left = match self.scope {
             Scope::Global => self.left(total, rounds),
             Scope::PerLayer => layers.iter().map(|n| self.left(*n, rounds)).sum(),
         };
-        if left == 0 { Err(PruneError::NothingLeft { total, rate: self.rate, rounds }) } else { Ok(()) }
+        if left == 0 {
+            return Err(PruneError::NothingLeft { total, rate: self.rate, rounds });
+        }
+        if self.scope == Scope::PerLayer && self.empty_layers != EmptyLayers::Allow {
+            let mut emptied =
+                prunable.iter().zip(&layers).filter(|(_, n)| **n > 0 && self.left(**n, rounds) == 0);
+            if let Some((first, total)) = emptied.next() {
+                let (path, total) = (first.path.to_string(), *total);
+                return Err(PruneError::LayerEmpty { path, total, others: emptied.count() });
+            }
+        }
+        Ok(())
     }
 
     /// How many of `n` weights that are ranked together are left after so many prunings.

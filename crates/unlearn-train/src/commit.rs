@@ -201,7 +201,11 @@ impl Commit {
         if length != known.length {
             return Err(fault(format!("{length} bytes"), format!("{} bytes", known.length)));
         }
-        let mut content = Vec::with_capacity(length as usize);
+        let mut content = Vec::new();
+        // A length is only a number, of a sparse file too.
+        content
+            .try_reserve_exact(length as usize)
+            .map_err(|_| fault(format!("{length} bytes"), "what fits into memory".into()))?;
         file.read_to_end(&mut content).map_err(io(&path))?;
         let hash = sha256(&content);
         if hash != known.sha256 {
@@ -331,8 +335,8 @@ fn remove_entry(path: &Path) -> Result<(), TrainError> {
 /// # Errors
 /// [`TrainError::Io`].
 pub fn write_whole(path: &Path, content: &[u8]) -> Result<(), TrainError> {
-    let parent = path.parent().unwrap_or(Path::new("."));
-    let mut file = temporary(0o666).tempfile_in(parent).map_err(io(parent))?;
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = temporary(0o666).tempfile_in(parent).map_err(io(path))?;
     file.write_all(content).and_then(|()| file.as_file().sync_all()).map_err(io(path))?;
     file.persist(path).map_err(|e| io(path)(e.error))?;
     sync_directory(parent)
@@ -358,7 +362,7 @@ pub(crate) fn io(path: &Path) -> impl Fn(std::io::Error) -> TrainError + use<> {
 }
 
 /// Refuses what is no regular file: a pipe in its place would be waited for.
-fn regular(path: &Path) -> std::io::Result<()> {
+pub(crate) fn regular(path: &Path) -> std::io::Result<()> {
     if fs::metadata(path)?.is_file() {
         return Ok(());
     }

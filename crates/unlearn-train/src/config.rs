@@ -20,6 +20,7 @@ pub enum OptimizerConfig {
         nesterov: bool,
     },
     /// Adam with decoupled weight decay (Loshchilov and Hutter 2019).
+    #[serde(alias = "adamw")]
     AdamW {
         /// Decay of the first moment.
         #[serde(default = "beta_1")]

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
+use unlearn_curvature::parameters;
 use unlearn_data::Loader;
 use unlearn_models::Classifier;
 
@@ -93,6 +94,7 @@ impl<'a, M: Classifier> Task<'a, M> {
         let Some(device) = model.devices().into_iter().next() else {
             return refuse("model", "without parameters", "a parameter".into(), "there is nothing to train");
         };
+        one_name_each(model)?;
         Ok(Self { loader, objective, constraint, config, device: device.without_autodiff() })
     }
 
@@ -103,6 +105,23 @@ impl<'a, M: Classifier> Task<'a, M> {
     pub(crate) fn steps(&self) -> u64 {
         self.steps_per_epoch() * self.config.epochs
     }
+}
+
+/// Burn keeps gradients by identifier, and a cloned layer keeps its identifiers: of two such copies one would be trained with
+/// the other's gradient, and the rest never.
+fn one_name_each<M: Classifier>(model: &M) -> Result<(), TrainError> {
+    let mut known = BTreeMap::new();
+    for parameter in parameters(model).into_iter().filter(|parameter| parameter.trainable) {
+        if let Some(other) = known.insert(parameter.id.val(), parameter.path.clone()) {
+            return refuse(
+                "model",
+                format!("one parameter under two names, `{other}` and `{}`", parameter.path),
+                "an identifier for each trainable parameter".into(),
+                "initialise each layer on its own instead of cloning one; keep a shared layer in one field and use it twice",
+            );
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

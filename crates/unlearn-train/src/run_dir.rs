@@ -21,7 +21,7 @@ use serde_json::Value;
 use self::identity::CONFIG;
 
 use crate::TrainError;
-use crate::commit::{Commit, TEMPORARY, io, remove_unfinished};
+use crate::commit::{Commit, TEMPORARY, io, regular, remove_unfinished};
 
 /// The name of the lock file.
 const LOCK: &str = "LOCK";
@@ -79,7 +79,8 @@ pub fn occupant(path: &Path) -> Result<Occupant, TrainError> {
         .and_then(|file| file.take(MARK.len() as u64).read_to_end(&mut line))
         .map_err(io(&lock))?;
     match line.as_slice() {
-        [] if count == 1 => Ok(Occupant::Run),
+        // A kill right after it was made, or a power cut that kept its name alone.
+        [] if count == 1 || bound => Ok(Occupant::Run),
         [] => other(format!("a folder with an empty LOCK and {} other entries", count - 1)),
         line if line != MARK.as_bytes() => other("a folder whose LOCK no run wrote".into()),
         // The configuration comes before everything else.
@@ -157,7 +158,10 @@ impl RunDir {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |t| t.as_secs());
         let line = format!("{MARK}process {} since {since} s after 1970\n", std::process::id());
         // Written over the old line before the rest is cut off, so that the file is never empty again.
-        lock.write_all(line.as_bytes()).and_then(|()| lock.set_len(line.len() as u64)).map_err(io(&file))?;
+        lock.write_all(line.as_bytes())
+            .and_then(|()| lock.set_len(line.len() as u64))
+            .and_then(|()| lock.sync_all())
+            .map_err(io(&file))?;
         remove_unfinished(path)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
@@ -211,6 +215,10 @@ pub struct Log {
 
 impl Log {
     fn open(path: &Path) -> Result<Self, TrainError> {
+        match regular(path) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(io(path)(e)),
+            _ => {}
+        }
         let mut file = OpenOptions::new()
             .read(true)
             .write(true)

@@ -7,12 +7,12 @@ use unlearn::algos::methods::influence_direction;
 use unlearn::algos::variance::{VarianceRule, outputs};
 use unlearn::burn::tensor::{Device, Tensor};
 use unlearn::curvature::inverse::{Damping, ReferenceRecursion, reference_recursion, woodbury};
-use unlearn::curvature::oracle::{Oracle, TensorSamples};
+use unlearn::curvature::oracle::{Oracle, Samples, TensorSamples};
 use unlearn::curvature::{ParamTree, parameters};
 use unlearn::models::{Classifier, ResNet};
 
 use super::resnet::{images, loaded, on_disk};
-use crate::goldens::{Array, Goldens, assert_close};
+use crate::goldens::{Array, Goldens, Named, assert_close_as_far_as_posed};
 
 pub(super) struct Case {
     pub(super) model: ResNet,
@@ -21,6 +21,8 @@ pub(super) struct Case {
     pub(super) retain: TensorSamples,
     pub(super) expected: BTreeMap<String, Array>,
     pub(super) classes: usize,
+    x: Array,
+    labels: Vec<usize>,
 }
 
 /// Read once for all tests here.
@@ -32,7 +34,7 @@ pub(super) fn case() -> Option<&'static Case> {
         let io = goldens.tensors("resnet_io.safetensors");
         let labels: Vec<usize> = io["y"].values.iter().map(|&y| y as usize).collect();
         assert_eq!(labels.len(), spec.samples);
-        let all = TensorSamples::new(images(&io["x"], &device), labels).unwrap();
+        let all = TensorSamples::new(images(&io["x"], &device), labels.clone()).unwrap();
         Some(Case {
             model: loaded(&goldens, &device),
             forget: all.slice(0..spec.forget_first).unwrap(),
@@ -40,6 +42,8 @@ pub(super) fn case() -> Option<&'static Case> {
             all,
             expected: goldens.tensors("curvature.safetensors"),
             classes: spec.classes,
+            x: io["x"].clone(),
+            labels,
         })
     })
     .as_ref()
@@ -50,21 +54,55 @@ impl Case {
         Oracle::new(&self.model, |model: &ResNet, x: Tensor<4>| model.forward(x)).unwrap().with_workers(2)
     }
 
-    /// Every tensor under `what.` against the entry of `got` with the same name in PyTorch.
-    #[track_caller]
-    pub(super) fn compare(&self, what: &str, got: &ParamTree, tolerance: f64) {
-        let got = on_disk(got, &self.model);
-        let mut compared = 0;
-        for (name, expected) in &self.expected {
-            let Some(name) = name.strip_prefix(what).and_then(|rest| rest.strip_prefix('.')) else {
-                continue;
-            };
-            let got = got.get(name).unwrap_or_else(|| panic!("{what}: nothing under {name}"));
-            assert_eq!(got.shape, expected.shape, "{what}.{name}");
-            assert_close(&format!("{what}.{name}"), &got.values, expected, tolerance);
-            compared += 1;
+    /// The same on pictures with other last bits.
+    fn nudged(&self, seed: u64) -> Self {
+        let x = self.x.with_other_last_bits(seed);
+        let all = TensorSamples::new(images(&x, &Device::flex()), self.labels.clone()).unwrap();
+        let (forget, n) = (self.forget.len(), all.len());
+        Self {
+            model: self.model.clone(),
+            forget: all.slice(0..forget).unwrap(),
+            retain: all.slice(forget..n).unwrap(),
+            all,
+            expected: BTreeMap::new(),
+            classes: self.classes,
+            x,
+            labels: self.labels.clone(),
         }
-        assert_eq!(compared, parameters(&self.model).iter().filter(|p| p.trainable).count(), "{what}");
+    }
+
+    /// Every tensor under `what.` against the entry with the same name in PyTorch of what `compute` makes of a case, as
+    /// far as float32 can tell.
+    #[track_caller]
+    pub(super) fn compare(&self, what: &str, tolerance: f64, compute: impl Fn(&Self) -> ParamTree) {
+        let prefix = format!("{what}.");
+        let wanted =
+            self.expected.iter().filter_map(|(name, array)| Some((name.strip_prefix(&prefix)?, array)));
+        let expected: BTreeMap<String, Array> =
+            wanted.map(|(name, a)| (name.to_owned(), a.clone())).collect();
+        assert_eq!(expected.len(), parameters(&self.model).iter().filter(|p| p.trainable).count(), "{what}");
+        let named = |case: &Self| -> Named {
+            let got = on_disk(&compute(case), &case.model);
+            let values = expected.iter().map(|(name, expected)| {
+                let got = got.get(name).unwrap_or_else(|| panic!("{what}: nothing under {name}"));
+                assert_eq!(got.shape, expected.shape, "{what}.{name}");
+                (name.clone(), got.values.clone())
+            });
+            values.collect()
+        };
+        let again = |seed| named(&self.nudged(seed));
+        assert_close_as_far_as_posed(what, &named(self), &expected, |_| tolerance, again);
+    }
+
+    /// The same for the one tensor `what`.
+    #[track_caller]
+    pub(super) fn compare_one(&self, what: &str, tolerance: f64, compute: impl Fn(&Self) -> Vec<f64>) {
+        let expected = BTreeMap::from([(what.to_owned(), self.expected[what].clone())]);
+        let named = |case: &Self| -> Named {
+            BTreeMap::from([(what.to_owned(), compute(case).into_iter().map(|v| v as f32).collect())])
+        };
+        let again = |seed| named(&self.nudged(seed));
+        assert_close_as_far_as_posed("", &named(self), &expected, |_| tolerance, again);
     }
 
     fn direction(&self) -> ParamTree {
@@ -75,69 +113,69 @@ impl Case {
 #[test]
 fn empirical_and_exact_diagonals() {
     let Some(case) = case() else { return };
-    case.compare("empirical_sum", &case.oracle().empirical(&case.all).unwrap().sum, 1e-4);
-    case.compare("exact_sum", &case.oracle().exact(&case.all).unwrap().sum, 1e-4);
+    case.compare("empirical_sum", 1e-4, |case| case.oracle().empirical(&case.all).unwrap().sum);
+    case.compare("exact_sum", 1e-4, |case| case.oracle().exact(&case.all).unwrap().sum);
 }
 
 #[test]
 fn gram_matrix_and_norms() {
     let Some(case) = case() else { return };
-    let v = case.direction();
-    let n = case.expected["norms_sq"].values.len();
-    let narrow = |values: &[f64]| values.iter().map(|&v| v as f32).collect::<Vec<_>>();
+    let n = case.all.len();
     // At once, and in chunks of about a fifth of the samples.
     for memory in [1 << 30, case.oracle().layout().len() * 4 * n / 3] {
-        let pairs = case.oracle().with_memory(memory).pairs(&case.all, &v).unwrap();
-        assert_close("gram", &narrow(&pairs.gram), &case.expected["gram"], 1e-4);
-        let diagonal: Vec<f64> = (0..n).map(|i| pairs.gram[i * n + i]).collect();
-        assert_close("diagonal of gram", &narrow(&diagonal), &case.expected["norms_sq"], 1e-4);
+        let gram =
+            |case: &Case| case.oracle().with_memory(memory).pairs(&case.all, &case.direction()).unwrap().gram;
+        case.compare_one("gram", 1e-4, gram);
+        case.compare_one("norms_sq", 1e-4, |case| {
+            let gram = gram(case);
+            (0..n).map(|i| gram[i * n + i]).collect()
+        });
     }
-    let norms = case.oracle().norms_squared(&case.all).unwrap();
-    assert_close("norms_sq", &narrow(&norms), &case.expected["norms_sq"], 1e-4);
+    case.compare_one("norms_sq", 1e-4, |case| case.oracle().norms_squared(&case.all).unwrap());
 }
 
 #[test]
 fn influence_directions_and_their_exact_solves() {
     let Some(case) = case() else { return };
-    let v = case.direction();
-    case.compare("iu_v", &v, 1e-4);
+    case.compare("iu_v", 1e-4, Case::direction);
     for (name, lambda, tolerance) in
         [("iu_woodbury_lambda1", 1.0, 1e-4), ("iu_woodbury_lambda0.001", 1e-3, 1e-2)]
     {
-        let solution = woodbury(&case.oracle(), &case.retain, &v, Damping::Absolute(lambda)).unwrap();
-        case.compare(name, &solution.direction, tolerance);
-        assert!(solution.residual < 1e-6, "{name}: residual {}", solution.residual);
+        case.compare(name, tolerance, |case| {
+            let damping = Damping::Absolute(lambda);
+            let solution = woodbury(&case.oracle(), &case.retain, &case.direction(), damping).unwrap();
+            assert!(solution.residual < 1e-6, "{name}: residual {}", solution.residual);
+            solution.direction
+        });
     }
 }
 
 #[test]
 fn the_published_recursion() {
     let Some(case) = case() else { return };
-    let k = reference_recursion(
-        &case.oracle(),
-        &case.retain,
-        &case.direction(),
-        ReferenceRecursion::default(),
-        16,
-    );
-    case.compare("iu_reference", &k.unwrap(), 1e-4);
+    case.compare("iu_reference", 1e-4, |case| {
+        let (v, default) = (case.direction(), ReferenceRecursion::default());
+        reference_recursion(&case.oracle(), &case.retain, &v, default, 16).unwrap()
+    });
 }
 
 #[test]
 fn the_published_fisher_estimates() {
     let Some(case) = case() else { return };
-    let older = case.oracle().shifted_empirical(&case.retain, 1e-8).unwrap().mean();
-    case.compare("fisher_reference", &older, 1e-4);
-    let newer = case.oracle().group_mean(&case.retain, 32).unwrap().mean();
-    case.compare("fisher_new_reference", &newer, 1e-4);
+    let older = |case: &Case| case.oracle().shifted_empirical(&case.retain, 1e-8).unwrap().mean();
+    case.compare("fisher_reference", 1e-4, older);
+    let newer = |case: &Case| case.oracle().group_mean(&case.retain, 32).unwrap().mean();
+    case.compare("fisher_new_reference", 1e-4, newer);
 
     let all: Vec<_> = parameters(&case.model).into_iter().filter(|p| p.trainable).collect();
     let rule = VarianceRule::published(1e-3);
-    let variances = rule.variances(&newer, &all, |p| outputs(p) == case.classes, None).unwrap();
-    let mut tree = ParamTree::new();
-    for p in &all {
-        let values = variances[&p.path].iter().map(|&v| v as f32).collect();
-        tree.insert_host(p.path.clone(), p.shape.clone(), values, &Device::flex()).unwrap();
-    }
-    case.compare("fisher_new_var", &tree, 1e-4);
+    case.compare("fisher_new_var", 1e-4, |case| {
+        let variances = rule.variances(&newer(case), &all, |p| outputs(p) == case.classes, None).unwrap();
+        let mut tree = ParamTree::new();
+        for p in &all {
+            let values = variances[&p.path].iter().map(|&v| v as f32).collect();
+            tree.insert_host(p.path.clone(), p.shape.clone(), values, &Device::flex()).unwrap();
+        }
+        tree
+    });
 }

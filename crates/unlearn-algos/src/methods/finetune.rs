@@ -30,6 +30,11 @@
 //! `targets` (ends of module paths), `modules_to_save` (modules trained in full), `norms` (`frozen` or `train`); see
 //! `docs/adapters.md`.
 //!
+//! # Diagnostics
+//! `final_loss`: mean training loss of the last epoch. With `lora`: `lora_trainable_parameters`, `lora_trainable_share` (of
+//! all parameters), `lora_merge_largest_change` and `lora_merge_mean_change` (how far merging, and the mask, move the logits
+//! of samples, absolute).
+//!
 //! # Cost
 //! `epochs` training epochs over the retain set.
 //!

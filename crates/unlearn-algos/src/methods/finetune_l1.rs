@@ -30,6 +30,10 @@
 //! With `lora` the penalty is on what is trained: the two factors of each adapter, and the weights of modules that are
 //! trained in full.
 //!
+//! # Diagnostics
+//! Those of `finetune`, and `zero_share`: how many of the weights (matrices and convolutions; no bias, no norm) are exactly
+//! zero, 0–1, those that the mask removes among them.
+//!
 //! # Cost
 //! As `finetune`; one pass over the parameters more a step.
 //!
@@ -187,7 +191,7 @@ impl<M: Classifier> Unlearn<M> for FineTuneL1 {
             form: self.form,
         };
         let mut outcome = self.fine_tune().run(&objective, model, partition, context)?;
-        outcome.diagnostics.insert("zero_weights".into(), zero_share(&outcome.model));
+        outcome.diagnostics.insert("zero_share".into(), zero_share(&outcome.model));
         Ok(outcome)
     }
 }

@@ -29,6 +29,10 @@
 //! | `reference` | none | `fisher_new` or `fisher`: the published code |
 //! | `engine` | `auto` | `tape`, `autodiff`, or the first where the model has a tape |
 //!
+//! # Diagnostics
+//! `samples`: how many the Fisher information was taken over. `fisher_trace`: its sum over all parameters. `noise_rms`: root of
+//! the mean of σ², what a weight moves by.
+//!
 //! # Cost
 //! With `engine = "tape"` (models written on a tape; all of ours) (1 + 2(k − 1))/3 training epochs by operation
 //! counts for k classes: about six for ten (`fisher_new`: about seven; `fisher`: about one). With

@@ -26,6 +26,10 @@
 //! With `batch_norm = "train"`, as published, the running statistics drift towards those of the forget
 //! set alone; `frozen` keeps those of the original.
 //!
+//! # Diagnostics
+//! `epochs`: how many the result has, counted from 1. `forget_accuracy_at_stop`: accuracy on the forget set (0–1) that ended
+//! them, only with `stop_at_accuracy`, where it was reached. With `lora` those of `finetune` that begin with `lora_`.
+//!
 //! # Cost
 //! `epochs` training epochs over the forget set. With `stop_at_accuracy` (at most 1,000 epochs)
 //! all epochs run; then the weights after each are evaluated on the forget set, in order, until one reaches the target.
@@ -47,7 +51,6 @@
 //! Thudi et al.: Unrolling SGD, EuroS&P 2022, <https://arxiv.org/abs/2109.13398>.
 //! Jia et al.: Model Sparsity Can Simplify Machine Unlearning, NeurIPS 2023, <https://arxiv.org/abs/2304.04934>.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -193,7 +196,7 @@ impl<M: Classifier> Unlearn<M> for GradientAscent {
         let started = Instant::now();
         let own = context.directory.map(PathBuf::from);
         let first = self.climb(self.epochs, own.clone(), model.valid(), partition, context);
-        let (Iterated { fit, diagnostics, unmerged }, diverged) = match first {
+        let (Iterated { fit, mut diagnostics, mut unmerged }, diverged) = match first {
             // Climbing has no end: what broke in epoch k may have reached the target before, and the
             // run up to k is the same run.
             Err(UnlearnError::Train(error @ TrainError::Diverged { epoch, .. }))
@@ -206,14 +209,18 @@ impl<M: Classifier> Unlearn<M> for GradientAscent {
         };
         let steps_per_epoch = fit.steps / fit.history.len().max(1) as u64;
         let (mut chosen, mut epochs, mut reached) = (fit.model, fit.history.len() as u64, None);
-        let (mut adapted, mut earlier) =
-            unmerged.map_or((None, BTreeMap::new()), |u| (Some(u.last), u.snapshots));
+        let mut at_stop = None;
         if let Some(target) = self.stop_at_accuracy {
             for (epoch, snapshot) in fit.snapshots {
                 let share = accuracy(&snapshot, context.dataset, partition.forget(), 256)?;
                 if share <= target {
                     (chosen, epochs, reached) = (snapshot, epoch, Some(share));
-                    adapted = earlier.remove(&epoch);
+                    if let Some(unmerged) = &mut unmerged {
+                        at_stop = unmerged.snapshots.remove(&epoch);
+                        if let Some(adapted) = &at_stop {
+                            unmerged.tell_change(adapted, &chosen, &mut diagnostics)?;
+                        }
+                    }
                     break;
                 }
             }
@@ -226,7 +233,7 @@ impl<M: Classifier> Unlearn<M> for GradientAscent {
         let mut outcome = Outcome::new(chosen.valid(), seconds, context.mask);
         outcome.steps = epochs * steps_per_epoch;
         outcome.diagnostics = diagnostics;
-        outcome.adapted = adapted;
+        outcome.adapted = at_stop.or(unmerged.map(|unmerged| unmerged.last));
         outcome.diagnostics.insert("epochs".into(), epochs as f64);
         if let Some(share) = reached {
             outcome.diagnostics.insert("forget_accuracy_at_stop".into(), share);

@@ -24,6 +24,11 @@
 //! | `reference` | false | the published recursion |
 //! | `engine` | `auto` | `tape`, `autodiff`, or the first where the model has a tape |
 //!
+//! # Diagnostics
+//! `cosine_to_gradient`: between k and v; near 1 the curvature changed nothing. `step_norm`: ‖α k‖. But for `reference`:
+//! `samples` (N), `damping` (λ as a number), `effective_rank` (how many directions count against the damping: tr F(F + λI)⁻¹,
+//! 0 to N), `residual` (‖H k − v‖/‖v‖ of the solve) and `jitter` (what the factorisation needed on its diagonal, 0 as a rule).
+//!
 //! # Cost
 //! One epoch for v; passes over N samples; N² p multiplications or fewer for the Gram matrix of p parameters and N³/3
 //! for the solve. With `engine = "tape"` (models written on a tape; all of ours) one batched pass over the N samples

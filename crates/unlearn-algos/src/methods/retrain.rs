@@ -23,6 +23,9 @@
 //! over the same parameters, and a fresh model is trained on that mask. `none` trains a dense model.
 //! With no mask in the context all three train a dense model.
 //!
+//! # Diagnostics
+//! None.
+//!
 //! # Cost
 //! One training on the retain set; two for `reprune`.
 //!

@@ -1,6 +1,7 @@
 //! Iterative methods through adapters.
 
 use super::*;
+use unlearn_curvature::oracle::Samples;
 use unlearn_models::{ResNet, ResNetConfig, Stem};
 
 const LORA: &str = r#"{"rank": 2, "alpha": 8, "targets": ["conv1", "conv2"], "modules_to_save": ["fc"]}"#;
@@ -48,6 +49,13 @@ impl Adaptable {
             mask: self.mask.clone(),
             dense: false,
         }
+    }
+
+    /// What merging is measured on: the first that the method trains on.
+    fn pictures_of(&self, indices: &[usize]) -> Tensor<4> {
+        let first = indices.iter().copied().take(crate::iterate::COMPARED).collect();
+        let samples = crate::DatasetSamples::new(&self.dataset, first).unwrap();
+        samples.inputs(0..samples.len(), &Device::flex()).unwrap()
     }
 
     fn run(&self, name: &str, parameters: &str, mask: Option<&MaskSet>) -> Outcome<ResNet> {
@@ -179,6 +187,13 @@ fn the_adapters_of_the_result_are_there_too() {
             let kept: unlearn_models::lora::Kept =
                 mask.iter().flat_map(|m| m.iter()).map(|(p, m)| (p.clone(), m.keep().to_vec())).collect();
             assert_eq!(state(&adapted.masked_merge(&kept).unwrap()), state(&outcome.model), "{name}");
+            let trained_on = match name {
+                "gradient-ascent" => adaptable.partition.forget(),
+                _ => adaptable.partition.retain(),
+            };
+            let pictures = adaptable.pictures_of(trained_on);
+            let change = adapted.output_change(&outcome.model, pictures).unwrap();
+            assert_eq!(outcome.diagnostics["lora_merge_mean_change"], change.mean, "{name}");
             if name == "gradient-ascent" {
                 assert_eq!(outcome.diagnostics["epochs"], 1.0, "any accuracy is reached after one epoch");
             }

@@ -1,16 +1,18 @@
 //! `unlearn eval RECIPE --model MODEL…`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args};
 use unlearn::eval::Report;
-use unlearn::models::{Architecture, ArchitectureVisitor};
+use unlearn::models::{Architecture, ArchitectureVisitor, Classifier};
 
 use super::recipe_of;
 use crate::args::{DeviceArgs, RecipeArgs};
 use crate::error::Failure;
 use crate::output;
 use crate::progress::Teller;
+use crate::run::artefact::Trained;
 use crate::run::folder::{Folder, Place};
 use crate::run::workshop::Workshop;
 use crate::run::world::World;
@@ -46,11 +48,10 @@ pub(crate) fn main(arguments: &EvalArgs, teller: Teller) -> Result<(), Failure> 
         arguments.model.iter().map(|path| source::check(path, &recipe)).collect::<Result<Vec<_>, _>>()?;
     let world = World::open(recipe, &said, &arguments.device.device, teller)?;
     let report = world.recipe.model.visit(Eval { world: &world, models: &arguments.model })?;
-    if let Some(place) = &place {
-        let folder = Folder::open(place, &identity(&world)?)?;
-        report::write(&folder, &report)?;
-    }
-    output::print(&report.to_markdown())
+    // Printed first: nothing that happens to the folder meanwhile takes the table away.
+    output::print(&report.to_markdown())?;
+    let Some(place) = &place else { return Ok(()) };
+    report::write(&Folder::open(place, &identity(&world)?)?, &report)
 }
 
 struct Eval<'a> {
@@ -71,13 +72,28 @@ impl ArchitectureVisitor for Eval<'_> {
             models.push((path, trained));
         }
         let mut report = Report::new(report::about(self.world));
-        for (path, trained) in models {
+        let names = network_names(&models)?;
+        for ((path, trained), network) in models.into_iter().zip(names) {
             self.world.teller.stop().check()?;
             let evaluation = shop
                 .evaluate(&trained.model)
                 .map_err(|failure| failure.within(&path.display().to_string()))?;
-            report::push(&mut report, self.world, None, &trained.record, evaluation)?;
+            report::push(&mut report, self.world, network.as_deref(), &trained.record, evaluation)?;
         }
         Ok(report)
     }
+}
+
+/// A name for each model's network where they are of several, so that no gap is to another network's Retrain: the path of
+/// the first model of it.
+fn network_names<M: Classifier>(models: &[(&PathBuf, Trained<M>)]) -> Result<Vec<Option<String>>, Failure> {
+    let networks = models.iter().map(|(_, trained)| trained.network()).collect::<Result<Vec<_>, _>>()?;
+    if networks.iter().flatten().collect::<BTreeSet<_>>().len() < 2 {
+        return Ok(vec![None; models.len()]);
+    }
+    let first = |network: &String| {
+        let at = networks.iter().position(|other| other.as_ref() == Some(network))?;
+        Some(models[at].0.display().to_string())
+    };
+    Ok(networks.iter().map(|network| network.as_ref().and_then(first)).collect())
 }

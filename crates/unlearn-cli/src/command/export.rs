@@ -15,6 +15,7 @@ use unlearn::models::{ModelConfig, StateDict, VitConfig};
 use super::import::TIMM_EPSILON;
 use crate::error::{Exit, Failure};
 use crate::output;
+use crate::run::folder::check_parent;
 use crate::run::origin::MASK_ID;
 use crate::run::source::{self, Source};
 
@@ -162,7 +163,7 @@ fn vit(found: &Source, library: Library) -> Result<VitConfig, Failure> {
 /// Nothing is ever written over.
 pub(super) fn must_be_free(out: &Path) -> Result<(), Failure> {
     if out.symlink_metadata().is_err() {
-        return Ok(());
+        return check_parent(out);
     }
     Err(Failure::new(
         "E_EXISTS",

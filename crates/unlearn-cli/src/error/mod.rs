@@ -148,8 +148,11 @@ fn clean(text: &str) -> String {
 
 /// The name nearest to `got` among `known`, if one is near enough to be a slip of the hand.
 pub(crate) fn nearest<'a>(got: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Longer ones are no slips, and comparing them takes long.
+    const LONGEST: usize = 128;
     known
         .into_iter()
+        .filter(|name| got.len() <= LONGEST && name.len() <= LONGEST)
         .map(|name| (strsim::damerau_levenshtein(&got.to_lowercase(), &name.to_lowercase()), name))
         .filter(|(distance, name)| *distance <= name.len().max(got.len()).div_ceil(3).max(1))
         .min_by_key(|(distance, _)| *distance)

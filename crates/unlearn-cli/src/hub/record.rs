@@ -4,7 +4,6 @@
 //! `CACHE/models--ORG--NAME/unlearn/COMMIT.json`.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -13,8 +12,11 @@ use unlearn::train::commit::{FileDigest, write_whole};
 use super::info::READ;
 use crate::download::sha256;
 use crate::error::{Exit, Failure};
+use crate::regular;
 
 const FORMAT: u32 = 1;
+/// Far above what a record of a handful of files takes.
+const LARGEST: u64 = 1 << 20;
 
 /// The files of a commit that are read; written when all of them are there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,7 +38,7 @@ impl Record {
 
     /// `None` where there is none, and where it is damaged: the files are then compared with what the hub says.
     pub(super) fn read(path: &Path) -> Option<Self> {
-        let text = std::fs::read(path).ok()?;
+        let text = regular::read(path, LARGEST).ok()?;
         let record = serde_json::from_slice::<Self>(&text).ok();
         // A name leads into the snapshot and nowhere else.
         let sound = |record: &Self| {
@@ -79,7 +81,7 @@ impl Record {
 }
 
 fn digest(path: &Path) -> std::io::Result<FileDigest> {
-    let mut file = File::open(path)?;
+    let mut file = regular::open(path)?;
     let length = file.metadata()?.len();
     Ok(FileDigest { length, sha256: sha256(&mut file, length)? })
 }

@@ -61,8 +61,9 @@ impl Source {
 
     /// Parses the text of a recipe; `file` is only named in errors.
     pub(crate) fn parse(file: &Path, text: &str) -> Result<Self, Failure> {
+        let ends = LineEnds::of(text);
         let broken = |message: &str, at: Option<usize>| {
-            let line = at.map(|offset| format!(":{}", line_of(text, offset))).unwrap_or_default();
+            let line = at.map(|offset| format!(":{}", ends.line_of(offset))).unwrap_or_default();
             Failure::new(
                 "E_RECIPE",
                 Exit::Usage,
@@ -74,7 +75,7 @@ impl Source {
         };
         let spanned = DeTable::parse(text).map_err(|e| broken(e.message(), e.span().map(|s| s.start)))?;
         let mut lines = BTreeMap::new();
-        record_lines(spanned.get_ref(), "", text, &mut lines);
+        record_lines(spanned.get_ref(), "", &ends, &mut lines);
         let table = text.parse::<Table>().map_err(|e| broken(e.message(), e.span().map(|s| s.start)))?;
         Ok(Self { file: file.to_owned(), table, lines })
     }
@@ -211,11 +212,11 @@ fn parse_value(text: &str) -> Value {
         .unwrap_or_else(|| Value::String(text.to_owned()))
 }
 
-fn record_lines(table: &DeTable<'_>, prefix: &str, text: &str, lines: &mut BTreeMap<String, usize>) {
+fn record_lines(table: &DeTable<'_>, prefix: &str, ends: &LineEnds, lines: &mut BTreeMap<String, usize>) {
     for (key, value) in table {
         let path = join(prefix, key.get_ref());
-        lines.insert(path.clone(), line_of(text, key.span().start));
-        record_value(value.get_ref(), value.span().start, &path, text, lines);
+        lines.insert(path.clone(), ends.line_of(key.span().start));
+        record_value(value.get_ref(), value.span().start, &path, ends, lines);
     }
 }
 
@@ -223,16 +224,16 @@ fn record_value(
     value: &DeValue<'_>,
     start: usize,
     path: &str,
-    text: &str,
+    ends: &LineEnds,
     lines: &mut BTreeMap<String, usize>,
 ) {
     match value {
-        DeValue::Table(table) => record_lines(table, path, text, lines),
+        DeValue::Table(table) => record_lines(table, path, ends, lines),
         DeValue::Array(items) => {
             for (position, item) in items.iter().enumerate() {
                 let path = join(path, &position.to_string());
-                lines.insert(path.clone(), line_of(text, item.span().start.max(start)));
-                record_value(item.get_ref(), item.span().start, &path, text, lines);
+                lines.insert(path.clone(), ends.line_of(item.span().start.max(start)));
+                record_value(item.get_ref(), item.span().start, &path, ends, lines);
             }
         }
         _ => {}
@@ -244,8 +245,18 @@ pub(crate) fn join(prefix: &str, key: &str) -> String {
     if prefix.is_empty() { key.to_owned() } else { format!("{prefix}.{key}") }
 }
 
-fn line_of(text: &str, offset: usize) -> usize {
-    text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
+/// Where the lines of a text end.
+struct LineEnds(Vec<usize>);
+
+impl LineEnds {
+    fn of(text: &str) -> Self {
+        Self(text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n').map(|(at, _)| at).collect())
+    }
+
+    /// The number of the line, from one, that the byte at `offset` stands in.
+    fn line_of(&self, offset: usize) -> usize {
+        self.0.partition_point(|end| *end < offset) + 1
+    }
 }
 
 #[cfg(test)]

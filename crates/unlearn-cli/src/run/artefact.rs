@@ -15,6 +15,7 @@ use super::provenance::Provenance;
 use super::source::{self, named};
 use super::world::World;
 use crate::error::{Exit, Failure};
+use crate::regular;
 
 pub(crate) const MODEL: &str = "model.safetensors";
 pub(crate) const MASK: &str = "mask.safetensors";
@@ -22,6 +23,8 @@ pub(crate) const RECORD: &str = "stage.json";
 /// The folder, inside a stage's, of the adapters that were merged into its model.
 pub(crate) const ADAPTER: &str = "adapter";
 const SCHEMA: &str = "unlearn/stage/v1";
+/// Hundreds of thousands of epochs.
+const LARGEST_RECORD: u64 = 64 << 20;
 /// Metadata of a model: its stage.
 const STAGE: &str = "unlearn.stage";
 
@@ -35,6 +38,12 @@ pub(crate) struct Record {
     /// The method's name; absent for a model that was only trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) method: Option<String>,
+    /// The network that the method was given, as [`Trained::network`] names it; absent for one that was only trained.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) network: Option<String>,
+    /// The method's hyperparameters, defaults included; `null` for a model that was only trained.
+    #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
+    pub(crate) hyperparameters: serde_json::Value,
     /// Whether samples of the forget set had a part in the weights.
     pub(crate) forget_influence: Influence,
     /// Share of the prunable weights that the mask removes.
@@ -86,6 +95,8 @@ impl Record {
             schema: SCHEMA.into(),
             stage: stage.into(),
             method: None,
+            network: None,
+            hyperparameters: serde_json::Value::Null,
             forget_influence,
             sparsity,
             network_sparsity: None,
@@ -114,6 +125,19 @@ pub(crate) struct Trained<M> {
 }
 
 impl<M: Classifier> Trained<M> {
+    /// Which network this is, or was made of by a method: fingerprints of the weights and the mask of the original. `None`
+    /// where the record of a method's result does not say.
+    pub(crate) fn network(&self) -> Result<Option<String>, Failure> {
+        if self.record.network.is_some() || self.record.stage != super::ORIGINAL {
+            return Ok(self.record.network.clone());
+        }
+        let weights = StateDict::of(&self.model)?.fingerprint();
+        Ok(Some(match &self.mask {
+            Some(mask) => format!("{weights} {}", mask.fingerprint()),
+            None => weights,
+        }))
+    }
+
     /// The files of a stage folder. `scratch` is a folder for the writers.
     pub(crate) fn files(&self, world: &World, scratch: &Path) -> Result<Vec<(String, Vec<u8>)>, Failure> {
         let mut metadata = Metadata::new()
@@ -219,8 +243,8 @@ pub(crate) fn early<A: Architecture>(
 }
 
 fn read_record(path: &Path) -> Result<Record, Failure> {
-    let text = std::fs::read_to_string(path).map_err(|error| Failure::io(path, &error))?;
-    serde_json::from_str(&text).map_err(|error| {
+    let text = regular::read(path, LARGEST_RECORD).map_err(|error| Failure::io(path, &error))?;
+    serde_json::from_slice(&text).map_err(|error| {
         Failure::new(
             "E_STAGE",
             Exit::Checkpoint,

@@ -86,7 +86,7 @@ fn unusable(path: &Path, got: String, expected: &str) -> Failure {
 }
 
 /// The nearest ancestor that exists must be a folder that takes new entries.
-fn check_parent(path: &Path) -> Result<(), Failure> {
+pub(crate) fn check_parent(path: &Path) -> Result<(), Failure> {
     let here = PathBuf::from(".");
     let ancestor = path.ancestors().skip(1).find(|a| a.exists()).filter(|a| !a.as_os_str().is_empty());
     let ancestor = ancestor.unwrap_or(&here);
@@ -140,6 +140,9 @@ impl Folder {
     /// wanted for.
     pub(crate) fn committed(&self, name: &str) -> Result<Option<Commit>, Failure> {
         let path = self.path().join(name);
+        if let Some(parent) = path.parent().filter(|parent| parent.exists() && !parent.is_dir()) {
+            return Err(unusable(parent, "a file".into(), "a folder of this run, or nothing"));
+        }
         let there = fs::symlink_metadata(&path).is_ok();
         if there && !fs::symlink_metadata(path.join(commit::COMMIT)).is_ok_and(|about| about.is_file()) {
             return Err(Failure::new(
@@ -152,6 +155,15 @@ impl Folder {
             ));
         }
         Ok(self.run.committed(name))
+    }
+
+    /// Fails where something that is no file has the name of one that is to be written at the end.
+    pub(crate) fn check_files(&self, names: &[&str]) -> Result<(), Failure> {
+        let paths = names.iter().map(|name| self.path().join(name));
+        match paths.into_iter().find(|path| path.symlink_metadata().is_ok_and(|about| !about.is_file())) {
+            Some(path) => Err(unusable(&path, "no file".into(), "a file of this run, or nothing")),
+            None => Ok(()),
+        }
     }
 
     /// Where the stage `name` keeps its checkpoints until it is done.

@@ -126,7 +126,19 @@ impl ArchitectureVisitor for Whole<'_> {
         }
         let folder = Folder::open(place, &identity(world)?)?;
         folder.write("recipe.toml", &world.recipe.to_toml()?)?;
-        let report = Line { shop, folder: &folder }.rows()?;
+        folder.check_files(&report::FILES)?;
+        let mut report = Report::new(report::about(world));
+        if let Err(failure) = (Line { shop, folder: &folder }).rows(&mut report) {
+            // What was measured before stands there, and says that it is not all.
+            if failure.exit != Exit::Interrupted && !report.rows.is_empty() {
+                let why = format!("{} {}: {}", failure.code, failure.place, failure.got);
+                report.about.insert("ended early".into(), why);
+                if let Err(error) = report::write(&folder, &report) {
+                    tracing::warn!("what was measured is not written: {error}");
+                }
+            }
+            return Err(failure);
+        }
         report::write(&folder, &report)?;
         folder.clear_all()?;
         Ok(report)
@@ -141,9 +153,8 @@ struct Line<'a, A: Architecture> {
 
 impl<A: Architecture> Line<'_, A> {
     /// Makes every stage of the recipe, or finds it made, and measures it.
-    fn rows(&self) -> Result<Report, Failure> {
+    fn rows(&self, report: &mut Report) -> Result<(), Failure> {
         let recipe = &self.shop.world.recipe;
-        let mut report = Report::new(report::about(self.shop.world));
         let base = if recipe.network.iter().any(needs_training) {
             Some(self.stage(BASE, |work| self.shop.train(work, &early_epochs(recipe)))?)
         } else {
@@ -159,24 +170,24 @@ impl<A: Architecture> Line<'_, A> {
                         self.shop.prune(work, name, pruning, base)
                     });
                     let planned = || self.shop.planned_original(pruning);
-                    let Some(original) = self.or_diverged(&mut report, name, made, planned)? else {
+                    let Some(original) = self.or_diverged(report, name, made, planned)? else {
                         tracing::warn!(network = name, "diverged: no method has anything to start from");
                         continue;
                     };
                     original
                 }
             };
-            self.judge(&mut report, name, &original)?;
+            self.judge(report, name, &original)?;
             for method in &recipe.method {
                 let stage = format!("{name}/{}", method.label());
                 let made = self.stage(&stage, |work| self.shop.forget(work, name, method, &original));
                 let planned = || self.shop.planned(method, &original);
-                if let Some(result) = self.or_diverged(&mut report, name, made, planned)? {
-                    self.judge(&mut report, name, &result)?;
+                if let Some(result) = self.or_diverged(report, name, made, planned)? {
+                    self.judge(report, name, &result)?;
                 }
             }
         }
-        Ok(report)
+        Ok(())
     }
 
     /// The stage `name`: read back when it is committed, made and committed when it is not.

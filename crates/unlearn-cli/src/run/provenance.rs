@@ -1,7 +1,6 @@
 //! Where weights that were not trained here came from.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +10,7 @@ use super::artefact::MASK;
 use crate::download::sha256;
 use crate::error::Failure;
 use crate::hub::Id;
+use crate::regular;
 
 /// Metadata of a model: what its training began with, as JSON.
 const PRETRAINED: &str = "unlearn.pretrained";
@@ -74,6 +74,6 @@ impl Provenance {
 }
 
 fn hash(path: &Path) -> Result<String, Failure> {
-    let hash = File::open(path).and_then(|mut file| sha256(&mut file, u64::MAX));
+    let hash = regular::open(path).and_then(|mut file| sha256(&mut file, u64::MAX));
     hash.map_err(|error| Failure::io(path, &error))
 }

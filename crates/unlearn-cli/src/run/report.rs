@@ -11,6 +11,9 @@ use super::world::World;
 use crate::error::{Exit, Failure};
 use crate::recipe::SplitKind;
 
+/// What [`write`] writes.
+pub(crate) const FILES: [&str; 3] = ["results.json", "results.csv", "results.md"];
+
 /// What all rows have in common.
 pub(crate) fn about(world: &World) -> BTreeMap<String, String> {
     let recipe = &world.recipe;
@@ -68,8 +71,11 @@ fn about_row(row: Row, world: &World, network: Option<&str>, record: &Record) ->
     let mut seeds: BTreeMap<String, u64> =
         world.recipe.seeds.named().map(|(name, seed)| (name.to_owned(), seed.0)).into();
     seeds.extend(record.seeds.clone());
-    let row =
-        row.with_seeds(seeds).with_reference(references(world)).with_reference(record.reference.clone());
+    let row = row
+        .with_seeds(seeds)
+        .with_reference(references(world))
+        .with_reference(record.reference.clone())
+        .with_hyperparameters(&record.hyperparameters);
     match network {
         Some(network) => row.with_network_name(network),
         None => row,

@@ -8,7 +8,7 @@ use unlearn::burn::module::Module;
 use unlearn::data::{Seed, Stream};
 use unlearn::models::checkpoint::{self, Checkpoint, HostTensor, Metadata};
 use unlearn::models::vit::{HuggingFaceVit, from_timm, has_timm_names, masks_from_timm};
-use unlearn::models::{Architecture, ModelConfig, StateDict};
+use unlearn::models::{Architecture, MAX_CHANNELS, ModelConfig, StateDict};
 use unlearn::prune::MaskSet;
 use unlearn::train::TrainError;
 use unlearn::train::commit::{COMMIT, Commit};
@@ -61,7 +61,8 @@ impl Source {
         architecture: &A,
         mut state: StateDict,
     ) -> Result<A::Model, Failure> {
-        let channels = state.get("normalize.mean").map_or(3, |mean| mean.values.len());
+        let channels = channels(&state);
+        check_size(architecture, &state, channels, &self.file)?;
         let mut rng = Seed(0).rng(Stream::Init, 0, 0);
         let (mean, std) = (vec![0.5; channels], vec![0.25; channels]);
         let fresh = architecture.build(&mean, &std, &crate::device::any()?, &mut rng)?;
@@ -105,6 +106,44 @@ impl Source {
         check_mask(&self.checkpoint.metadata, mask.as_ref(), &place)?;
         Ok(mask)
     }
+}
+
+/// Of the pictures that the network with these weights takes: as many as it has constants for, or its first kernels read.
+pub(crate) fn channels(state: &StateDict) -> usize {
+    let first = ["normalize.mean", "conv1.weight", "vit.embeddings.patch_embeddings.projection.weight"];
+    let found = first.iter().find_map(|name| state.get(name));
+    found.and_then(|tensor| tensor.shape.get(usize::from(tensor.shape.len() > 1)).copied()).unwrap_or(3)
+}
+
+/// What a file says of itself asks for memory: it must hold the weights, roughly, of the network that is to be built.
+pub(crate) fn check_size(
+    architecture: &impl Architecture,
+    state: &StateDict,
+    channels: usize,
+    file: &Path,
+) -> Result<(), Failure> {
+    // Far above what channels and constants that a file leaves out come to.
+    const SPARE: u64 = 10_000_000;
+    let mismatch = |got: String, expected: String| {
+        let mend = "name the architecture that the file was made with, or make it anew";
+        Err(Failure::new(
+            "E_CKPT_MISMATCH",
+            Exit::Checkpoint,
+            file.display().to_string(),
+            got,
+            expected,
+            mend,
+        ))
+    };
+    if channels > MAX_CHANNELS {
+        return mismatch(format!("pictures of {channels} channels"), format!("at most {MAX_CHANNELS}"));
+    }
+    let held: u64 = state.iter().map(|(_, tensor)| tensor.values.len() as u64).sum();
+    let wanted = architecture.config().num_parameters();
+    if wanted > held.saturating_mul(4).saturating_add(SPARE) {
+        return mismatch(format!("{held} numbers"), format!("{wanted}, the parameters of its architecture"));
+    }
+    Ok(())
 }
 
 /// The files of a stage belong together: a changed or missing one is found before `file`, one of them, is used.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::time::Instant;
 
 use unlearn::algos::{Context, TrainingRecipe, Unlearn, by_name};
 use unlearn::burn::module::Module;
@@ -71,6 +72,7 @@ impl<'a, A: Architecture> Workshop<'a, A> {
         pruning: &PruningConfig,
         trained: Option<&Trained<A::Model>>,
     ) -> Result<Trained<A::Model>, Failure> {
+        let started = Instant::now();
         let config = iterative_config(&self.world.recipe, pruning);
         let early = match pruning.rewind {
             Rewind::Epoch(epoch) => Some(
@@ -104,14 +106,14 @@ impl<'a, A: Architecture> Workshop<'a, A> {
             record.seeds = pruned_seeds(record.seeds, &trained.record.seeds, pruning.rewind);
             record.reference.clone_from(&trained.record.reference);
         }
-        if matches!(pruning.rewind, Rewind::Epoch(_)) && pruning.retrain_length == RetrainLength::Reference {
-            record.reference.push("retrain_length".into());
-        }
+        record.reference.extend(pruning_reference(pruning));
         for round in &rounds {
             record.seconds += round.record.seconds;
             record.steps += round.record.steps;
             record.history.extend(round.record.history.iter().cloned());
         }
+        // Scoring takes time too; a run that was resumed took longer than this process knows.
+        record.seconds = record.seconds.max(started.elapsed().as_secs_f64());
         let Some(last) = rounds.into_iter().next_back() else { return Err(no_rounds()) };
         record.sparsity = last.mask.sparsity();
         let mask = Some(last.mask);
@@ -167,6 +169,8 @@ impl<'a, A: Architecture> Workshop<'a, A> {
         let sparsity = outcome.mask.as_ref().map_or(0.0, MaskSet::sparsity);
         let mut record = Record::new(method.label(), influence, sparsity);
         record.method = Some(method.name.clone());
+        record.network = original.network()?;
+        record.hyperparameters = algorithm.hyperparameters();
         record.forget = Some(world.partition.id().to_owned());
         record.seeds = self.seeds(["data", "split", "init", "training", "forget", "method"]);
         let before = original.mask.as_ref().map_or(0.0, MaskSet::sparsity);
@@ -185,9 +189,7 @@ impl<'a, A: Architecture> Workshop<'a, A> {
         if record.network_sparsity.is_some() {
             record.diagnostics.insert("sparsity_of_result".into(), sparsity);
         }
-        if algorithm.is_reference() {
-            record.reference.push(method.name.clone());
-        }
+        record.reference.extend(algorithm.is_reference().then(|| method.name.clone()));
         Ok(Trained {
             model: outcome.model,
             mask: outcome.mask,
@@ -200,9 +202,11 @@ impl<'a, A: Architecture> Workshop<'a, A> {
     /// What is known beforehand of the pruned network that [`prune`](Self::prune) makes.
     pub(crate) fn planned_original(&self, pruning: &PruningConfig) -> Record {
         let rounds = i32::try_from(pruning.rounds).unwrap_or(i32::MAX);
-        let mut record =
-            Record::new(super::ORIGINAL, Influence::Yes, 1.0 - (1.0 - pruning.rate).powi(rounds));
+        // Not all of it, however many rounds: what cannot be halved stays.
+        let planned = 1.0 - (1.0 - pruning.rate).powi(rounds);
+        let mut record = Record::new(super::ORIGINAL, Influence::Yes, planned.min(1.0 - f64::EPSILON));
         record.seeds = self.seeds(["data", "split", "init", "training"]);
+        record.reference.extend(pruning_reference(pruning));
         record
     }
 
@@ -213,6 +217,10 @@ impl<'a, A: Architecture> Workshop<'a, A> {
         record.method = Some(method.name.clone());
         record.seeds = self.seeds(["data", "split", "init", "training", "forget", "method"]);
         record.reference.clone_from(&original.record.reference);
+        if let Ok(algorithm) = algorithm::<A>(method) {
+            record.hyperparameters = algorithm.hyperparameters();
+            record.reference.extend(algorithm.is_reference().then(|| method.name.clone()));
+        }
         record
     }
 
@@ -288,6 +296,13 @@ fn pruned_seeds(
     let first_weights = matches!(rewind, Rewind::Init);
     seeds.extend(own.into_iter().filter(|(name, _)| first_weights || name != INIT));
     seeds
+}
+
+/// The switch of a pruning on which it follows the published code.
+fn pruning_reference(pruning: &PruningConfig) -> Option<String> {
+    let length =
+        matches!(pruning.rewind, Rewind::Epoch(_)) && pruning.retrain_length == RetrainLength::Reference;
+    length.then(|| "retrain_length".into())
 }
 
 /// The name of the reference method.

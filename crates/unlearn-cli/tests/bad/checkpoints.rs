@@ -123,7 +123,20 @@ fn before_pictures(
 }
 
 pub fn cases() -> Vec<Case> {
-    vec![
+    let mut cases = vec![
+        case("model that is mostly a hole", 4, "E_CKPT_FORMAT", "describes", |tool: &Tool| {
+            let path = tool.file("model.safetensors", model());
+            // Past what could be read in the time that an error may take; it takes no room on the disk.
+            fs::File::options().write(true).open(&path).unwrap().set_len(6 << 30).unwrap();
+            forget(tool, &path, &[])
+        }),
+        case("width that no number holds", 2, "E_CONFIG", "hidden", |tool: &Tool| {
+            let model = tool.file("model.safetensors", model());
+            let width = usize::MAX.to_string();
+            let out = tool.path("out");
+            let architecture = ["--model", "vit-tiny-cifar", "--classes", "10", "--width", &width];
+            strings(&[&["import", &model, "--out", &out][..], &architecture[..]].concat())
+        }),
         case("model not there", 5, "E_IO", "nowhere", |tool: &Tool| forget(tool, "nowhere.safetensors", &[])),
         case("model is a folder without one", 4, "E_NOT_A_FILE", "stage", |tool: &Tool| {
             tool.file("stage/readme.md", "");
@@ -233,5 +246,14 @@ pub fn cases() -> Vec<Case> {
             let model = tool.file("model.safetensors", model());
             strings(&["prune", &recipe, "--model", &model, "--network", "spares", "--out", &tool.path("out")])
         }),
-    ]
+    ];
+    if cfg!(unix) {
+        cases.push(case("record of a stage that is a pipe", 5, "E_IO", "stage.json", |tool: &Tool| {
+            let dense = fs::read(made().join("../../dense/model/model.safetensors")).unwrap();
+            let model = tool.file("copied/model.safetensors", dense);
+            tool.pipe("copied/stage.json");
+            forget(tool, &model, &[])
+        }));
+    }
+    cases
 }

@@ -54,6 +54,12 @@ pub fn cases() -> Vec<Case> {
             tool.file("folder/model.safetensors", "");
             from_folder(tool, &tool.path("folder"), TINY_VIT, &[])
         }),
+        described(
+            "channels without end",
+            "num_channels",
+            "\"num_channels\": 3",
+            "\"num_channels\": 1000000000000",
+        ),
         case("a folder of another program", 4, "E_FOREIGN_CONFIG", "save_pretrained", |tool| {
             let folder = folder(tool, 10);
             tool.file("folder/config.json", r#"{"run": {"recipe": {}}, "verb": "train"}"#);

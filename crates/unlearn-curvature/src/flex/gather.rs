@@ -135,7 +135,9 @@ fn run(
 ) -> Vec<f32> {
     let (size, inner) = (frame.size(), frame.inner_size());
     let n = pictures.len() / inner.max(1);
-    let chunk = (CHUNK / size).clamp(1, n.div_ceil(2).max(1)).min(16);
+    // So many at a time that every thread has some.
+    let share = n.div_ceil(rayon::current_num_threads()).max(1);
+    let chunk = (CHUNK / size).clamp(1, share).min(16);
     let expanded: Vec<Vec<(u32, u32)>> = families
         .iter()
         .map(|family| {

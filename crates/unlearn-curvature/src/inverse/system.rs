@@ -1,5 +1,6 @@
 //! The solve in the space of samples, in float64 on the host.
 
+use super::cholesky::dot;
 use super::{Cholesky, Damping};
 use crate::CurvatureError;
 
@@ -25,7 +26,7 @@ impl GramSystem {
         let lambda = damping.resolve(trace, n)?;
         let shift = lambda * n as f64;
         let (factor, jitter) = factor(&gram, n, shift, trace)?;
-        let effective_rank = n as f64 - shift * inverse_trace(&factor, n)?;
+        let effective_rank = n as f64 - shift * factor.inverse_trace();
         Ok(Self { gram, n, factor, lambda, jitter, effective_rank })
     }
 
@@ -64,20 +65,4 @@ fn factor(gram: &[f64], n: usize, shift: f64, trace: f64) -> Result<(Cholesky, f
         }
     }
     Err(first)
-}
-
-/// tr A⁻¹ by n solves.
-fn inverse_trace(factor: &Cholesky, n: usize) -> Result<f64, CurvatureError> {
-    let mut unit = vec![0.0; n];
-    let mut trace = 0.0;
-    for i in 0..n {
-        unit[i] = 1.0;
-        trace += factor.solve(&unit)?[i];
-        unit[i] = 0.0;
-    }
-    Ok(trace)
-}
-
-fn dot(a: &[f64], b: &[f64]) -> f64 {
-    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }

@@ -31,13 +31,17 @@ pub enum Algorithm {
 }
 
 impl Algorithm {
-    /// The choice for a weight with `positions` t, `units` u and `columns` c where [`Fused`](Self::Fused) is not to
-    /// be had: fewest operations, where the pair moment must have many terms to sum over.
-    pub fn choose(positions: usize, units: usize, columns: usize) -> Self {
+    /// The choice for a weight with `positions` t, `inputs` d, `units` u and `columns` c where [`Fused`](Self::Fused) is
+    /// not to be had: the least work, where the pair moment must have many terms to sum over.
+    pub fn choose(positions: usize, inputs: usize, units: usize, columns: usize) -> Self {
         const ENOUGH: usize = 64;
+        // A moment of cotangents is gathered, multiplied and added through memory; products are not.
+        const MOMENT: usize = 32;
+        // Both for one output, in multiplications.
+        let (batched, pairs) = (columns * inputs * positions, positions * (positions + 1) / 2);
         if positions == 1 {
             Self::SquaredProduct
-        } else if positions + 1 < 2 * columns && units * columns >= ENOUGH {
+        } else if pairs * (inputs + MOMENT * columns) < batched && units * columns >= ENOUGH {
             Self::PairMoment
         } else {
             Self::BatchedProduct
@@ -83,8 +87,12 @@ impl SumSquares {
 
     fn choose(&mut self, frame: &Frame, tap: &MatrixTap) -> Algorithm {
         let fused = tap.has_fused_squares();
-        let best = match Algorithm::choose(tap.positions(), frame.units, frame.columns) {
+        let best = match Algorithm::choose(tap.positions(), tap.inputs(), frame.units, frame.columns) {
             Algorithm::BatchedProduct | Algorithm::PairMoment if fused => Algorithm::Fused,
+            // It cannot be cut finer than into units.
+            Algorithm::PairMoment if moment_entries(tap) * size_of::<f32>() > self.bytes => {
+                Algorithm::BatchedProduct
+            }
             best => best,
         };
         let algorithm = match self.forced {
@@ -180,11 +188,17 @@ fn batched_product(frame: &Frame, tap: &MatrixTap, bytes: usize) -> Tensor<2> {
     Tensor::cat(rows.into_iter().flatten().collect(), 0)
 }
 
-fn pair_moment(frame: &Frame, tap: &MatrixTap, bytes: usize) -> Tensor<2> {
+/// Entries of all temporaries of [`pair_moment`] for one unit.
+fn moment_entries(tap: &MatrixTap) -> usize {
     let (c, p, d, t) = (tap.columns(), tap.outputs(), tap.inputs(), tap.positions());
+    t * (t + 1) / 2 * (3 * c * p + 2 * p + 4 * d) + d * t + c * p * t
+}
+
+fn pair_moment(frame: &Frame, tap: &MatrixTap, bytes: usize) -> Tensor<2> {
+    let (p, d, t) = (tap.outputs(), tap.inputs(), tap.positions());
     let pairs = t * (t + 1) / 2;
-    let count = |u: usize, _: usize| u * (pairs * (3 * c * p + 2 * p + 4 * d) + d * t + c * p * t);
-    let (units, _) = cut(bytes, tap.units(), 1, count);
+    let entries = moment_entries(tap);
+    let (units, _) = cut(bytes, tap.units(), 1, |u, _| u * entries);
     let mut sum: Option<Tensor<2>> = None;
     let mut indices: Option<Pairs> = None;
     for range in blocks(tap.units(), units) {

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::Tensor;
-use burn::module::{Module, ParamId};
-use burn::tensor::{Device, TensorData};
+use burn::module::{Module, ModuleVisitor, Param, ParamId};
+use burn::tensor::{DType, Device, TensorData};
 
-use crate::{CurvatureError, ParamPath, ParamTree};
+use crate::{CurvatureError, ParamPath, ParamTree, PathTracker};
 
 /// One parameter.
 #[derive(Debug, Clone)]
@@ -58,6 +58,7 @@ impl Targets {
                 expected: "a module with at least one",
             });
         }
+        single_precision(module)?;
         Ok(Self { by_id, others })
     }
 
@@ -151,5 +152,37 @@ impl Targets {
 
     pub(crate) fn get(&self, id: u64) -> Option<&Target> {
         self.by_id.get(&id)
+    }
+}
+
+/// Cotangents and sums are float32 all through; another type would meet them half-way back.
+fn single_precision<M: Module>(module: &M) -> Result<(), CurvatureError> {
+    struct Other(PathTracker, Option<(ParamPath, DType)>);
+
+    impl ModuleVisitor for Other {
+        fn enter_module(&mut self, name: &str, container_type: &str) {
+            self.0.enter(name, container_type);
+        }
+
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.exit();
+        }
+
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let dtype = param.val().dtype();
+            if dtype != DType::F32 {
+                self.1.get_or_insert((self.0.path(), dtype));
+            }
+        }
+    }
+
+    let mut other = Other(PathTracker::default(), None);
+    module.visit(&mut other);
+    match other.1 {
+        None => Ok(()),
+        Some((path, dtype)) => Err(CurvatureError::Unsupported {
+            what: format!("`{path}` of type {dtype:?}"),
+            mend: "cast the model to float32, and its inputs",
+        }),
     }
 }

@@ -70,7 +70,7 @@ fn extract(file: &Path, members: &[Member<'_>], into: &Path) -> Result<(), DataE
     let broken = |e: std::io::Error| {
         fault(ArchiveFault::Format, e.to_string(), "an undamaged gzip-compressed tar archive".into())
     };
-    let handle = File::open(file).map_err(|source| DataError::io(file, "read", source))?;
+    let handle = super::open_file(file)?;
     // Everything that is wanted, headers, and other small files: far below any bomb.
     let cap = members.iter().map(|m| m.bytes).sum::<u64>() + (MAX_MEMBERS as u64 + 64) * 1_024 + (1 << 20);
     let mut archive = tar::Archive::new(GzDecoder::new(handle).take(cap));

@@ -39,6 +39,10 @@ pub const READER: Reader = Reader {
 const MAGIC: &[u8; 8] = b"UNLEARND";
 const VERSION: u32 = 1;
 const MAX_HEADER: u32 = 16 << 20;
+/// Labels have 16 bits.
+const MAX_CLASSES: usize = 1 << 16;
+/// No file system has longer names of folders, which classes are named after.
+const MAX_LETTERS: usize = 255;
 const PREFIX: u64 = 16;
 const DIGEST: u64 = 32;
 
@@ -105,6 +109,14 @@ pub fn write(path: &Path, data: &TrainTest) -> Result<(), DataError> {
         train: train.len() as u64,
         test: test.len() as u64,
     };
+    if let Some(got) = unnameable(&header) {
+        return Err(DataError::Invalid {
+            what: "names of the data set to pack and its classes".into(),
+            got,
+            expected: format!("at most {MAX_CLASSES} classes, and names of at most {MAX_LETTERS} letters"),
+            mend: "use fewer or shorter names".into(),
+        });
+    }
     let failed = |source| DataError::io(path, "write", source);
     let json = serde_json::to_vec(&header).map_err(|e| failed(e.into()))?;
     let json_len = u32::try_from(json.len()).ok().filter(|len| *len <= MAX_HEADER).ok_or_else(|| {
@@ -186,6 +198,9 @@ pub fn read(path: &Path) -> Result<TrainTest, DataError> {
     if let Some(name) = unshowable(&header.name) {
         return Err(bad_header(path, format!("the name {name} with control characters")));
     }
+    if let Some(got) = unnameable(&header) {
+        return Err(bad_header(path, got));
+    }
     match header.file_len(header_len) {
         Some(expected) if expected == len => {}
         expected => {
@@ -257,6 +272,17 @@ fn not_packed(path: &Path, got: String) -> DataError {
 /// Names are shown on terminals and stand in reports: one that must not be, escaped.
 fn unshowable(name: &str) -> Option<String> {
     name.chars().any(char::is_control).then(|| name.escape_debug().take(160).collect())
+}
+
+/// Names of classes that no folder can have, and more classes than there are labels.
+fn unnameable(header: &Header) -> Option<String> {
+    let letters = |name: &String| name.chars().count();
+    let longest = header.class_names.iter().chain([&header.name]).map(letters).max().unwrap_or(0);
+    match header.class_names.len() {
+        classes if classes > MAX_CLASSES => Some(format!("{classes} classes")),
+        _ if longest > MAX_LETTERS => Some(format!("a name of {longest} letters")),
+        _ => None,
+    }
 }
 
 fn bad_header(path: &Path, got: String) -> DataError {

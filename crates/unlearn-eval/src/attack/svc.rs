@@ -72,8 +72,8 @@ pub fn training_privacy(
 
 /// Runs the attacks that `config` names on `tables`.
 ///
-/// The members are the first |test| retained samples, or as many as there are; in class-wise
-/// forgetting the test set is without the class, as published.
+/// The members are |test| retained samples, or as many as there are: the first, or spread over the classes
+/// ([`EvalConfig::attack_samples`]). In class-wise forgetting the test set is without the class, as published.
 ///
 /// # Errors
 /// [`EvalError::NotConverged`] when a support vector machine does not reach its tolerance.
@@ -87,10 +87,14 @@ pub fn membership_inference(tables: &Tables, config: &EvalConfig) -> Result<Memb
     let (half_non_members, rest_non_members) = part(&test, size / 2, how);
 
     let without = tables.forgotten_class.map(|c| format!(" that are not of class {c}")).unwrap_or_default();
+    let which = match how {
+        AttackSamples::First => "the first of each",
+        AttackSamples::Spread => "spread over the classes of each",
+    };
     let learns = |feature: Feature, n: usize| {
         format!(
             "a support vector machine (Gaussian kernel, C = 3, γ = 1/dimension) on {} that learned to tell {n} \
-             retained samples from {n} test samples{without}",
+             retained samples from {n} test samples{without}, {which},",
             feature.describe()
         )
     };

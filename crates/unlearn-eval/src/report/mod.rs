@@ -69,12 +69,15 @@ pub struct Row {
     pub evaluation: Evaluation,
     /// The gap to Retrain on the same network; filled in by [`Report::push`].
     pub gap: Gap,
-    /// Every seed that the row depends on, by name (`split`, `init`, `forget`, `train`).
+    /// Every seed that the row may depend on, by name (`split`, `init`, `forget`, `training`, …).
     pub seeds: BTreeMap<String, u64>,
     /// Switches on which anything behind the row follows the published code instead of the correct
     /// form.
     #[serde(default)]
     pub reference: Vec<String>,
+    /// The method's hyperparameters by name, defaults included; those that are not set are left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub hyperparameters: BTreeMap<String, serde_json::Value>,
     /// What the method measured of itself.
     #[serde(default)]
     pub diagnostics: BTreeMap<String, f64>,
@@ -117,6 +120,7 @@ impl Row {
             evaluation,
             gap: Gap::absent("the row is not in a report"),
             seeds: BTreeMap::new(),
+            hyperparameters: BTreeMap::new(),
             diagnostics: BTreeMap::new(),
         })
     }
@@ -168,6 +172,16 @@ impl Row {
         self
     }
 
+    /// The same row with the hyperparameters of the method, an object; `null` stands for what is not set and is left out.
+    #[must_use]
+    pub fn with_hyperparameters(mut self, hyperparameters: &serde_json::Value) -> Self {
+        if let serde_json::Value::Object(entries) = hyperparameters {
+            let set = entries.iter().filter(|(_, value)| !value.is_null());
+            self.hyperparameters = set.map(|(name, value)| (name.clone(), without_nulls(value))).collect();
+        }
+        self
+    }
+
     /// The same row with what the method measured of itself.
     #[must_use]
     pub fn with_diagnostics(mut self, diagnostics: BTreeMap<String, f64>) -> Self {
@@ -185,6 +199,17 @@ impl Row {
             _ => false,
         };
         same_network && self.seeds == other.seeds
+    }
+}
+
+/// `value` without the entries of objects, at any depth, that are not set.
+fn without_nulls(value: &serde_json::Value) -> serde_json::Value {
+    match value {
+        serde_json::Value::Object(entries) => {
+            let set = entries.iter().filter(|(_, value)| !value.is_null());
+            serde_json::Value::Object(set.map(|(name, value)| (name.clone(), without_nulls(value))).collect())
+        }
+        other => other.clone(),
     }
 }
 

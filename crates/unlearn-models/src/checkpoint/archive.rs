@@ -12,6 +12,10 @@ use super::CheckpointError;
 use super::error::quote;
 use super::file::io_error;
 
+/// Names, shapes and where the tensors are; a thousand layers need a hundredth of it. Each of its bytes can ask for a
+/// hundred of memory.
+const MAX_PICKLE: u64 = 16 << 20;
+
 /// An End Of Central Directory record without a comment.
 const END: u64 = 22;
 
@@ -26,6 +30,9 @@ pub(super) fn check(path: &Path) -> Result<Option<NamedTempFile>, CheckpointErro
     // torch.save writes nothing before the archive.
     let config = Config { archive_offset: ArchiveOffset::Known(0) };
     let mut archive = ZipArchive::with_config(config, input).map_err(|e| damaged(path, &e.to_string()))?;
+    if archive.has_duplicate_names() {
+        return Err(damaged(path, "two entries of one name"));
+    }
     // It also stores and never compresses, so an entry that says otherwise is a bomb or foreign.
     for index in 0..archive.len() {
         let entry = archive.by_index_raw(index).map_err(|e| damaged(path, &e.to_string()))?;
@@ -36,6 +43,9 @@ pub(super) fn check(path: &Path) -> Result<Option<NamedTempFile>, CheckpointErro
                 expected: "stored entries, as torch.save writes them",
                 mend: "Load it in PyTorch and save it again",
             });
+        }
+        if entry.size() > MAX_PICKLE && entry.name().is_ok_and(|name| name.ends_with("data.pkl")) {
+            return Err(long_pickle(path, entry.size()));
         }
     }
     let mut input = archive.into_inner();
@@ -71,6 +81,16 @@ fn without_zip64(mut input: BufReader<File>) -> io::Result<Option<NamedTempFile>
     copy.write_all(&record)?;
     copy.flush()?;
     Ok(Some(copy))
+}
+
+fn long_pickle(path: &Path, got: u64) -> CheckpointError {
+    CheckpointError::TooLarge {
+        path: path.to_owned(),
+        what: "has a pickle of",
+        got,
+        limit: MAX_PICKLE,
+        mend: "save the state dict alone, whose tensors lie outside of the pickle",
+    }
 }
 
 fn damaged(path: &Path, got: &str) -> CheckpointError {

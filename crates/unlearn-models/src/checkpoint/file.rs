@@ -21,9 +21,7 @@ const TAR_MAGIC: std::ops::Range<usize> = 257..262;
 /// Tells the format of a file.
 pub(super) fn sniff(path: &Path, limits: Limits) -> Result<Format, CheckpointError> {
     let length = check(path, limits)?;
-    let mut head = Vec::new();
-    open(path)?.take(TAR_MAGIC.end as u64).read_to_end(&mut head).map_err(|e| io_error(path, "read", e))?;
-    format_of(path, &head, length)
+    format_of(path, &read_first(path, TAR_MAGIC.end as u64)?, length)
 }
 
 /// Refuses what is not a regular file (opening a pipe would wait for ever) and what is too large.
@@ -50,6 +48,13 @@ pub(crate) fn read_whole(path: &Path, limits: Limits) -> Result<Vec<u8>, Checkpo
     let length = check(path, limits)?;
     let mut bytes = Vec::new();
     open(path)?.take(length).read_to_end(&mut bytes).map_err(|e| io_error(path, "read", e))?;
+    Ok(bytes)
+}
+
+/// The first `count` bytes of a regular file, or all of a shorter one.
+pub(super) fn read_first(path: &Path, count: u64) -> Result<Vec<u8>, CheckpointError> {
+    let mut bytes = Vec::new();
+    open(path)?.take(count).read_to_end(&mut bytes).map_err(|e| io_error(path, "read", e))?;
     Ok(bytes)
 }
 

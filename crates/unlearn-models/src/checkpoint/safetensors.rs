@@ -7,8 +7,8 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
-use serde::Serialize;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Serialize};
 
 use super::assemble::{Element, Raw, assemble};
 use super::error::quote;
@@ -18,8 +18,33 @@ use super::{Checkpoint, CheckpointError, Limits, Metadata, StateDict, file};
 pub(super) const MAX_HEADER: u64 = 16 << 20;
 
 pub(super) fn read(path: &Path, limits: Limits) -> Result<Checkpoint, CheckpointError> {
+    check_length(path, limits)?;
     let bytes = file::read_whole(path, limits)?;
     decode(path, &bytes)
+}
+
+/// Refuses a file that is far longer than its header says before all of it is read; whatever else is wrong shows then.
+fn check_length(path: &Path, limits: Limits) -> Result<(), CheckpointError> {
+    #[derive(Deserialize)]
+    struct Place {
+        data_offsets: Option<[u64; 2]>,
+    }
+
+    let length = file::check(path, limits)?;
+    let head = file::read_first(path, 8)?;
+    let Some(prefix) = head.first_chunk::<8>() else { return Ok(()) };
+    let header = u64::from_le_bytes(*prefix);
+    if header > MAX_HEADER {
+        return Ok(());
+    }
+    let head = file::read_first(path, 8 + header)?;
+    let Ok(places) = serde_json::from_slice::<BTreeMap<String, Place>>(&head[8..]) else { return Ok(()) };
+    let end = places.values().filter_map(|place| place.data_offsets).map(|[_, end]| end).max().unwrap_or(0);
+    let expected = end.saturating_add(8 + header);
+    if length > expected.saturating_add(1 << 20) {
+        return Err(format_error(path, format!("{length} bytes, though its header describes {expected}")));
+    }
+    Ok(())
 }
 
 fn decode(path: &Path, bytes: &[u8]) -> Result<Checkpoint, CheckpointError> {

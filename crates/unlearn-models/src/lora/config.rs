@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LoraError;
 
-/// Adapters to be added: how large, how strong and where. Names are those of `peft` where it has one.
+/// Adapters to be added: how large, how strong and where.
 ///
 /// ```
 /// use unlearn_models::LoraConfig;

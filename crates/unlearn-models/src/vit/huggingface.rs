@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use self::keys::{Keys, described};
 use super::{Activation, Pooling, Vit, VitConfig};
+use crate::MAX_CHANNELS;
 use crate::checkpoint::{self, Checkpoint, CheckpointError, Mask, MaskMap, Metadata, StateDict, json};
 
 const CONFIG: &str = "config.json";
@@ -72,6 +73,10 @@ impl HuggingFaceVit {
         let keys = Keys { object: json::read(&path)?, path };
         let config = keys.config()?;
         let channels = keys.count("num_channels", 3)?;
+        if channels > MAX_CHANNELS {
+            let expected = format!("at most {MAX_CHANNELS}");
+            return Err(keys.fail("num_channels", &channels.into(), &expected, "channels of a picture"));
+        }
         let (mean, std) = constants(folder, channels)?;
         let weights = [WEIGHTS, OLDER_WEIGHTS].map(|name| folder.join(name)).into_iter().find(|p| p.exists());
         let Some(weights) = weights else {

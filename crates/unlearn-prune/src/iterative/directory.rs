@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use unlearn_train::CheckpointConfig;
+use unlearn_train::commit::write_whole;
 
 use super::IterativeConfig;
-use crate::mask_file::write_whole;
 use crate::{MaskSet, PruneError};
 
 /// Writes the mask of a round, or checks that a resumed run has come to the same one.
@@ -33,6 +33,10 @@ pub(super) fn claim(directory: &Path, config: &IterativeConfig) -> Result<(), Pr
         fit.checkpoint = CheckpointConfig::default();
     }
     let wanted = serde_json::to_value(&config).map_err(|e| io(e.to_string()))?;
+    // A pipe in its place would be waited for.
+    if std::fs::metadata(&path).is_ok_and(|about| !about.is_file()) {
+        return Err(other_run(path, "no regular file".into(), "the settings of a run".into()));
+    }
     match std::fs::read_to_string(&path) {
         Ok(text) => {
             let stored: Value = serde_json::from_str(&text)
@@ -49,7 +53,7 @@ pub(super) fn claim(directory: &Path, config: &IterativeConfig) -> Result<(), Pr
         Err(e) if e.kind() == ErrorKind::NotFound => {
             std::fs::create_dir_all(directory).map_err(|e| io(e.to_string()))?;
             let text = serde_json::to_string_pretty(&wanted).map_err(|e| io(e.to_string()))?;
-            write_whole(&path, text.as_bytes())
+            Ok(write_whole(&path, text.as_bytes())?)
         }
         Err(e) => Err(io(e.to_string())),
     }

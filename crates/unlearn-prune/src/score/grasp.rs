@@ -18,7 +18,7 @@
 
 use burn::Tensor;
 use serde::{Deserialize, Serialize};
-use unlearn_curvature::{ParamInfo, ParamTree, parameters};
+use unlearn_curvature::{ParamInfo, ParamPath, ParamTree, parameters};
 use unlearn_models::Classifier;
 
 use super::gradient::{Precision, Probe, to_scores};
@@ -56,7 +56,7 @@ pub enum GradientFlow {
 
 /// A weight is worth w · (Hg), with g and H of the mean cross-entropy of logits / temperature over
 /// `data`, with respect to the parameters that `flow` names, batch norms and dropout in inference
-/// mode.
+/// mode. The flow along prunable weights that are exactly zero does not count: those are pruned already and stay there.
 ///
 /// It is computed in float64: the device must have it, and the model may bring no float32 constants
 /// of its own.
@@ -84,6 +84,12 @@ impl Grasp {
         let weights = probe.weights();
         let pieces = self.data.pieces(PIECE)?;
         let gradient = probe.mean_gradient(&pieces, self.temperature)?;
+        // What is pruned already is zero and stays there: no flow goes along it.
+        let known = |path: &ParamPath| prunable.iter().any(|p| p.path == *path);
+        let moving = weights.map(|path, w| {
+            if known(path) { w.clone().not_equal_elem(0.0).float().cast(w.dtype()) } else { w.ones_like() }
+        });
+        let gradient = gradient.zip(&moving, Tensor::mul)?;
         let norm = |tree: &ParamTree| tree.dot(tree).map(f64::sqrt);
         let (size, slope) = (norm(&weights)?, norm(&gradient)?);
         if !size.is_finite() || !slope.is_finite() {

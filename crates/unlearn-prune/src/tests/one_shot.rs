@@ -72,6 +72,12 @@ fn extreme_rates_empty_layers_only_if_allowed() {
     assert_eq!(error.code(), "E_PRUNE_LAYER_EMPTY");
     let mask = prune(&net, &PruneConfig { empty_layers: EmptyLayers::Allow, ..config }, None);
     assert_eq!(mask.kept(), 3);
+    // Layer by layer it is known before anything is scored: 0.99 of 20 weights are 20.
+    let config = PruneConfig { scope: Scope::PerLayer, ..PruneConfig::new(0.99) };
+    let error = config.check(&net, 1, None).unwrap_err();
+    assert_eq!(error.code(), "E_PRUNE_LAYER_EMPTY");
+    assert!(error.to_string().contains("`shortcut.weight`"), "{error}");
+    PruneConfig { empty_layers: EmptyLayers::Allow, ..config }.check(&net, 1, None).unwrap();
 }
 
 /// A hundred rounds end at exactly the same count as one, and SynFlow empties no layer at a rate

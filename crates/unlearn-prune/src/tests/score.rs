@@ -8,7 +8,8 @@ use unlearn_models::Classifier;
 use super::net::{CLASSES, INPUT, TinyNet, bits, loader, values};
 use crate::score::{GradientFlow, GraspRanking, Precision, SnipForm};
 use crate::{
-    Grasp, Magnitude, Prunable, PrunableRule, PruneError, Random, Score, Scores, ScoringData, Snip, SynFlow,
+    Grasp, Magnitude, Prunable, PrunableRule, PruneConfig, PruneError, Random, Score, Scores, ScoringData,
+    Snip, SynFlow, one_shot,
 };
 
 const LAYERS: [&str; 3] = ["conv1.weight", "conv2.weight", "shortcut.weight"];
@@ -165,6 +166,35 @@ fn grasp_is_the_weight_times_the_slope_of_half_the_squared_gradient() {
     for (path, i) in probes() {
         assert_eq!(at(&reference, path, i), at(&scores, path, i).abs());
     }
+}
+
+/// What is pruned does not move, so that nothing flows along it: the oracle leaves it out of ‖g‖².
+#[test]
+fn grasp_on_a_sparse_network_knows_only_what_is_left() {
+    let net = TinyNet::flex(6);
+    let targets = prunable(&net);
+    let mask = one_shot(&net, &Random { seed: Seed(3) }, &PruneConfig::new(0.5), None).unwrap();
+    let sparse = mask.apply(&net).unwrap();
+    let keep = |path: &ParamPath| mask.get(path).unwrap().keep().to_vec();
+    let half_square = |net: &TinyNet| {
+        let snip = Snip { form: SnipForm::Reference, precision: Precision::Double, ..Snip::new(data()) };
+        let scores = Score::<TinyNet>::scores(&snip, net, &targets).unwrap();
+        let left = scores.iter().flat_map(|(path, v)| v.iter().zip(keep(path)).filter(|(_, keep)| *keep));
+        left.map(|(g, _)| f64::from(*g).powi(2)).sum::<f64>() / 2.0
+    };
+    let grasp = Grasp { temperature: 1.0, flow: GradientFlow::Prunable, ..Grasp::new(data()) };
+    let scores = score(&sparse, &grasp);
+    let (h, mut compared) = (1e-5, 0);
+    let all = [("conv1.weight", 108), ("conv2.weight", 180), ("shortcut.weight", 20)];
+    let some = all.into_iter().flat_map(|(path, n)| (0..n).step_by(9).map(move |i| (path, i)));
+    for (path, i) in some.filter(|(path, i)| keep(&(*path).into())[*i]) {
+        let (up, down) = (with_weight(&sparse, path, i, |w| w + h), with_weight(&sparse, path, i, |w| w - h));
+        let slope = (half_square(&up) - half_square(&down)) / (2.0 * h);
+        let (expected, got) = (slope * f64::from(values(&sparse, path)[i]), at(&scores, path, i));
+        assert!((got - expected).abs() < 2e-3 * largest(&scores), "{path}[{i}]: {got} {expected}");
+        compared += 1;
+    }
+    assert!(compared > 10, "{compared}");
 }
 
 #[test]

@@ -273,3 +273,30 @@ fn every_setting_is_checked_before_any_work() {
     let error = run(&net, &wide, &good).unwrap_err();
     assert!(matches!(error, TrainError::Config { field: "num_classes", .. }), "{error}");
 }
+
+/// Burn's clone keeps identifiers, and gradients go by them: one layer would be trained with the other's.
+#[test]
+fn two_layers_of_one_identifier_are_refused() {
+    #[derive(Module, Debug)]
+    struct Twice {
+        first: TinyNet,
+        second: TinyNet,
+    }
+    impl Classifier for Twice {
+        fn forward(&self, images: Tensor<4>) -> Tensor<2> {
+            self.first.forward(images.clone()) + self.second.forward(images)
+        }
+
+        fn num_classes(&self) -> usize {
+            CLASSES
+        }
+    }
+    let (first, loader) = (TinyNet::new(4, 1), loader(20, 10));
+    let run = |net: Twice| fit(net, &loader, &PLAIN, &Unconstrained, &config(1, 0.1), &mut Silent);
+    let error = run(Twice { second: first.clone(), first: first.clone() }).unwrap_err();
+    assert_eq!(error.code(), "E_CONFIG");
+    for word in ["one parameter under two names", "`first.conv.weight`", "`second.conv.weight`"] {
+        assert!(error.to_string().contains(word), "{error}");
+    }
+    assert!(run(Twice { first, second: TinyNet::new(4, 2) }).is_ok());
+}

@@ -73,7 +73,11 @@ fn folders_that_no_run_made_are_refused_and_left_as_they_are() {
     // A kill right after the lock file was made leaves it empty and alone.
     let root = tempfile::tempdir().unwrap();
     fs::write(root.path().join("LOCK"), "").unwrap();
-    RunDir::open(root.path()).unwrap();
+    RunDir::open(root.path()).unwrap().bind(&json!(1)).unwrap();
+    // A power cut may keep the name of it alone beside what was synced.
+    fs::write(root.path().join("recipe.toml"), "mine").unwrap();
+    fs::write(root.path().join("LOCK"), "").unwrap();
+    RunDir::open(root.path()).unwrap().bind(&json!(1)).unwrap();
 }
 
 #[test]

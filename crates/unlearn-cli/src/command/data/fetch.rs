@@ -1,6 +1,5 @@
 //! Data sets from the net: downloaded under a known hash, unpacked by known names.
 
-use std::fs::File;
 use std::path::Path;
 use std::time::Duration;
 
@@ -74,12 +73,9 @@ fn fetch(
     Ok(open(&folder)?)
 }
 
-/// Makes `out` and writes a file into it: said now, not after a long download.
+/// Makes `out` and a file without a name in it: said now, not after a long download.
 fn writable(out: &Path) -> Result<(), Failure> {
-    let probe = out.join(".unlearn-probe");
-    let outcome = std::fs::create_dir_all(out)
-        .and_then(|()| File::create(&probe))
-        .and_then(|_| std::fs::remove_file(&probe));
+    let outcome = std::fs::create_dir_all(out).and_then(|()| tempfile::tempfile_in(out).map(drop));
     outcome.map_err(|e| {
         Failure::new(
             "E_OUTDIR",

@@ -7,6 +7,7 @@ use unlearn::data::source::{self, packed};
 use super::info::Facts;
 use crate::error::{Exit, Failure};
 use crate::output;
+use crate::run::folder::check_parent;
 
 /// Reads `input` and writes `out`.
 pub(super) fn main(input: &Path, out: &Path, kind: &str) -> Result<(), Failure> {
@@ -21,6 +22,7 @@ pub(super) fn main(input: &Path, out: &Path, kind: &str) -> Result<(), Failure> 
             "delete it or choose another",
         ));
     }
+    check_parent(out)?;
     let data = source::open(kind.parse()?, Some(input))?;
     packed::write(out, &data)?;
     output::print(&format!("wrote {}\n{}", out.display(), Facts::of(&data).to_text()))

@@ -8,7 +8,7 @@ use unlearn::models::{StateDict, VitConfig};
 
 use crate::error::Failure;
 use crate::run::artefact::MASK;
-use crate::run::source::Source;
+use crate::run::source::{Source, channels, check_size};
 
 /// What the pictures are scaled by where the network does not say: Hugging Face's own default for these models.
 const HALF: f32 = 0.5;
@@ -22,8 +22,8 @@ pub(super) fn write(
     masks: bool,
 ) -> Result<(usize, String), Failure> {
     let state = std::mem::take(&mut found.checkpoint.state);
-    let patches = state.get("vit.embeddings.patch_embeddings.projection.weight");
-    let channels = patches.and_then(|weight| weight.shape.get(1).copied()).unwrap_or(3);
+    let channels = channels(&state);
+    check_size(&config, &state, channels, &found.file)?;
     let mut rng = Seed(0).rng(Stream::Init, 0, 0);
     let half = vec![HALF; channels];
     let fresh = config.init(&half, &half, &crate::device::any()?, &mut rng)?;

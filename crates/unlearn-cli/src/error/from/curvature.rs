@@ -16,6 +16,26 @@ impl From<CurvatureError> for Failure {
                 "run the same command with --resume: this stage starts over",
             );
         }
+        if let CurvatureError::NonFinite { what, mend } = error {
+            return Self::new(
+                "E_DIVERGED",
+                Exit::Diverged,
+                "curvature",
+                format!("{what} is not finite"),
+                "finite numbers",
+                mend,
+            );
+        }
+        if let CurvatureError::Solve { got, mend } = error {
+            return Self::new(
+                "E_SOLVE",
+                Exit::Diverged,
+                "curvature",
+                got,
+                "a system that can be solved to working precision",
+                mend,
+            );
+        }
         Self::new(
             "E_CURVATURE",
             Exit::Internal,

@@ -62,12 +62,14 @@ fn every_algorithm_and_every_cut_gives_the_same() {
 
 #[test]
 fn the_choice_follows_the_shape() {
-    assert_eq!(Algorithm::choose(1, 64, 9), Algorithm::SquaredProduct);
-    assert_eq!(Algorithm::choose(16, 64, 9), Algorithm::PairMoment);
-    assert_eq!(Algorithm::choose(17, 64, 9), Algorithm::BatchedProduct);
-    assert_eq!(Algorithm::choose(16, 64, 1), Algorithm::BatchedProduct);
+    assert_eq!(Algorithm::choose(1, 4608, 64, 9), Algorithm::SquaredProduct);
+    assert_eq!(Algorithm::choose(9, 4608, 64, 9), Algorithm::PairMoment);
+    assert_eq!(Algorithm::choose(16, 4608, 64, 9), Algorithm::BatchedProduct);
+    assert_eq!(Algorithm::choose(9, 4608, 64, 1), Algorithm::BatchedProduct);
+    // Tokens: few inputs beside many columns, whose moments would be most of the work.
+    assert_eq!(Algorithm::choose(65, 128, 64, 99), Algorithm::BatchedProduct);
     // Too few terms to trust cancellation with.
-    assert_eq!(Algorithm::choose(16, 4, 9), Algorithm::BatchedProduct);
+    assert_eq!(Algorithm::choose(9, 4608, 4, 9), Algorithm::BatchedProduct);
 }
 
 #[test]

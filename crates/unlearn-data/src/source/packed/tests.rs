@@ -141,6 +141,12 @@ fn lies_in_the_header_are_refused_before_memory_is_asked_for() {
     refused(&file, "E_DATA_LEN", &["header asks for more"]);
     with("\"train\":20", "\"train\":-1");
     refused(&file, "E_DATA_FORMAT", &["header that is wrong"]);
+    let many = vec!["\"\""; 70_000].join(",");
+    with("\"class_names\":[", &format!("\"class_names\":[{many},"));
+    refused(&file, "E_DATA_FORMAT", &["classes"]);
+    let long = "x".repeat(300);
+    with("\"class_names\":[\"", &format!("\"class_names\":[\"{long}"));
+    refused(&file, "E_DATA_FORMAT", &["a name of 30"]);
     with("\"train\":20", "\"trian\":20");
     refused(&file, "E_DATA_FORMAT", &["trian"]);
 

@@ -370,6 +370,7 @@ impl<'a> Machine<'a> {
     }
 
     fn memoize(&mut self, id: u32) -> Result<(), Fault> {
+        self.spend()?;
         self.memo_len = self.memo_len.saturating_add(1);
         match self.stack.last() {
             Some(value) if value.is_plain() => drop(self.memo.insert(id, value.clone())),

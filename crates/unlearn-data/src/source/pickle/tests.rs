@@ -248,3 +248,13 @@ proptest::proptest! {
         }
     }
 }
+
+/// One byte of program keeps a copy each time.
+#[test]
+fn a_memo_without_end_is_refused() {
+    let mut bomb = b"\x80\x04\x8c\x40".to_vec();
+    bomb.extend([b'x'; 64]);
+    bomb.extend([0x94; 5_000]);
+    bomb.push(b'.');
+    refused(&bomb, "more values than any batch has");
+}
