@@ -81,7 +81,6 @@ impl Case {
     #[track_caller]
     pub(super) fn check_residual(&self, name: &str, lambda: f64, residual: f64) {
         let allowed = 1e-6_f64.max(self.retain.len() as f64 * f64::EPSILON * self.condition(lambda));
-        println!("{name}: residual {residual:.1e}, allowed {allowed:.1e}");
         assert!(residual < allowed, "{name}: residual {residual:.1e}, allowed {allowed:.1e}");
     }
 

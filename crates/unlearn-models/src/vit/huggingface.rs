@@ -75,7 +75,12 @@ impl HuggingFaceVit {
         let channels = keys.count("num_channels", 3)?;
         if channels > MAX_CHANNELS {
             let expected = format!("at most {MAX_CHANNELS}");
-            return Err(keys.fail("num_channels", &channels.into(), &expected, "channels of a picture"));
+            return Err(keys.fail(
+                "num_channels",
+                &channels.into(),
+                &expected,
+                "it is no picture's number: correct it",
+            ));
         }
         let (mean, std) = constants(folder, channels)?;
         let weights = [WEIGHTS, OLDER_WEIGHTS].map(|name| folder.join(name)).into_iter().find(|p| p.exists());
