@@ -240,6 +240,8 @@ fn a_run_that_ends_early_keeps_its_rows() {
     let report = json(&tool.root().join("out/results.json"));
     assert_eq!(report["rows"].as_array().unwrap().len(), 3, "the dense network's");
     assert!(report["about"]["ended early"].as_str().unwrap().contains("E_PRUNE_LAYER_EMPTY"), "{report}");
+    let table = fs::read_to_string(tool.root().join("out/results.md")).unwrap();
+    assert!(table.contains("ended early, these are not all rows: E_PRUNE_LAYER_EMPTY"), "{table}");
 }
 
 /// Whoever closes standard error wants no notes; the work goes on.

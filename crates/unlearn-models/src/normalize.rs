@@ -63,3 +63,18 @@ impl Normalize {
         tape.normalize(&self.mean.val(), &self.std.val(), images)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn constants_must_be_those_of_a_picture() {
+        let of = |mean: &[f32], std: &[f32]| Normalize::new(mean, std, &Device::flex());
+        assert!(of(&[0.5; 3], &[0.5; 3]).is_ok());
+        let many = vec![0.5; MAX_CHANNELS + 1];
+        for (mean, std) in [(&many[..], &many[..]), (&[], &[]), (&[0.5], &[0.5, 0.5]), (&[0.5], &[0.0])] {
+            assert!(of(mean, std).is_err(), "{} {}", mean.len(), std.len());
+        }
+    }
+}

@@ -11,7 +11,7 @@ use std::path::Path;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
-use unlearn_train::commit::write_whole;
+use unlearn_train::{TrainError, commit};
 
 use crate::{MaskSet, PruneError};
 
@@ -43,7 +43,7 @@ impl MaskSet {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<(), PruneError> {
         let path = path.as_ref();
         let io = |reason: String| PruneError::Io { path: path.to_owned(), reason };
-        Ok(write_whole(path, &self.to_bytes().map_err(io)?)?)
+        write_whole(path, &self.to_bytes().map_err(io)?)
     }
 
     /// Reads what [`save`](Self::save) wrote.
@@ -138,6 +138,14 @@ impl MaskSet {
         }
         Ok(set)
     }
+}
+
+/// Writes a file so that there is either the old one or the new one, whole.
+pub(crate) fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), PruneError> {
+    commit::write_whole(path, bytes).map_err(|error| match error {
+        TrainError::Io { path, source } => PruneError::Io { path, reason: source.to_string() },
+        other => other.into(),
+    })
 }
 
 fn damaged(path: &Path, got: impl Into<String>, expected: impl Into<String>) -> PruneError {

@@ -45,11 +45,12 @@ impl PruneConfig {
     }
 
     /// Checks what can be known of `rounds` prunings of `model` before any training or scoring: rate,
-    /// rule and patterns, and that at least one weight is left. `mask` says what is pruned already.
+    /// rule and patterns, that at least one weight is left and, where layers are ranked one by one, in each of them.
+    /// `mask` says what is pruned already.
     ///
     /// # Errors
     /// Those of [`validate`](Self::validate) and [`Prunable::select`];
-    /// [`PruneError::NothingLeft`].
+    /// [`PruneError::NothingLeft`]; [`PruneError::LayerEmpty`] unless [`EmptyLayers::Allow`] is chosen.
     pub fn check<M: Classifier>(
         &self,
         model: &M,

@@ -79,8 +79,7 @@ pub fn occupant(path: &Path) -> Result<Occupant, TrainError> {
         .and_then(|file| file.take(MARK.len() as u64).read_to_end(&mut line))
         .map_err(io(&lock))?;
     match line.as_slice() {
-        // A kill right after it was made, or a power cut that kept its name alone.
-        [] if count == 1 || bound => Ok(Occupant::Run),
+        [] if count == 1 => Ok(Occupant::Run),
         [] => other(format!("a folder with an empty LOCK and {} other entries", count - 1)),
         line if line != MARK.as_bytes() => other("a folder whose LOCK no run wrote".into()),
         // The configuration comes before everything else.
@@ -160,6 +159,7 @@ impl RunDir {
         // Written over the old line before the rest is cut off, so that the file is never empty again.
         lock.write_all(line.as_bytes())
             .and_then(|()| lock.set_len(line.len() as u64))
+            // Before anything stands beside it: after a power cut an empty one would count as another program's.
             .and_then(|()| lock.sync_all())
             .map_err(io(&file))?;
         remove_unfinished(path)?;

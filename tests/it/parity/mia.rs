@@ -52,7 +52,8 @@ fn attacks_agree_with_scikit_learn() {
         ] {
             eprintln!("{what} on {name}: {got:.5}, scikit-learn {expected:.5}");
             // One sample in a hundred, or one: two solvers that stop at a tolerance may differ on one at the boundary.
-            let allowed = 0.01_f64.max(1.0 / target_test.len().min(target_train.len()) as f64 + 1e-9);
+            let allowed =
+                0.01_f64.max(1.0 / target_test.len().min(target_train.len()) as f64 + 1e-9).min(0.05);
             assert!(
                 (got - expected).abs() <= allowed,
                 "{what} on {name}: {got}, scikit-learn has {expected}"

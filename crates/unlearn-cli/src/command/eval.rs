@@ -48,10 +48,12 @@ pub(crate) fn main(arguments: &EvalArgs, teller: Teller) -> Result<(), Failure> 
         arguments.model.iter().map(|path| source::check(path, &recipe)).collect::<Result<Vec<_>, _>>()?;
     let world = World::open(recipe, &said, &arguments.device.device, teller)?;
     let report = world.recipe.model.visit(Eval { world: &world, models: &arguments.model })?;
-    // Printed first: nothing that happens to the folder meanwhile takes the table away.
-    output::print(&report.to_markdown())?;
-    let Some(place) = &place else { return Ok(()) };
-    report::write(&Folder::open(place, &identity(&world)?)?, &report)
+    // Neither a folder that was taken meanwhile nor a closed output takes the other away.
+    let printed = output::print(&report.to_markdown());
+    if let Some(place) = &place {
+        report::write(&Folder::open(place, &identity(&world)?)?, &report)?;
+    }
+    printed
 }
 
 struct Eval<'a> {

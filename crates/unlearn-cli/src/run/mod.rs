@@ -15,6 +15,7 @@ pub(crate) mod world;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use unlearn::eval::report::ENDED_EARLY;
 use unlearn::eval::{Evaluation, Report};
 use unlearn::models::{Architecture, ArchitectureVisitor};
 use unlearn::prune::{IterativeConfig, Rewind};
@@ -132,7 +133,7 @@ impl ArchitectureVisitor for Whole<'_> {
             // What was measured before stands there, and says that it is not all.
             if failure.exit != Exit::Interrupted && !report.rows.is_empty() {
                 let why = format!("{} {}: {}", failure.code, failure.place, failure.got);
-                report.about.insert("ended early".into(), why);
+                report.about.insert(ENDED_EARLY.into(), why);
                 if let Err(error) = report::write(&folder, &report) {
                     tracing::warn!("what was measured is not written: {error}");
                 }

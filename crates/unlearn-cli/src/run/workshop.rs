@@ -202,7 +202,7 @@ impl<'a, A: Architecture> Workshop<'a, A> {
     /// What is known beforehand of the pruned network that [`prune`](Self::prune) makes.
     pub(crate) fn planned_original(&self, pruning: &PruningConfig) -> Record {
         let rounds = i32::try_from(pruning.rounds).unwrap_or(i32::MAX);
-        // Not all of it, however many rounds: what cannot be halved stays.
+        // Below one, which no network reaches, however many rounds.
         let planned = 1.0 - (1.0 - pruning.rate).powi(rounds);
         let mut record = Record::new(super::ORIGINAL, Influence::Yes, planned.min(1.0 - f64::EPSILON));
         record.seeds = self.seeds(["data", "split", "init", "training"]);

@@ -130,6 +130,13 @@ pub fn cases() -> Vec<Case> {
             fs::File::options().write(true).open(&path).unwrap().set_len(6 << 30).unwrap();
             forget(tool, &path, &[])
         }),
+        case("a network of gigabytes from a small file", 4, "E_CKPT_MISMATCH", "numbers", |tool: &Tool| {
+            let tensor = TensorView::new(Dtype::F32, vec![1], &[0; 4]).unwrap();
+            let bytes = safetensors::serialize([("fc.bias", tensor)], None).unwrap();
+            let (model, out) = (tool.file("model.safetensors", bytes), tool.path("out"));
+            let architecture = ["--model", "resnet18", "--classes", "10", "--width", "400"];
+            strings(&[&["import", &model, "--out", &out][..], &architecture[..]].concat())
+        }),
         case("width that no number holds", 2, "E_CONFIG", "hidden", |tool: &Tool| {
             let model = tool.file("model.safetensors", model());
             let width = usize::MAX.to_string();

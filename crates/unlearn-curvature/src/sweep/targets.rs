@@ -34,7 +34,7 @@ impl Targets {
     ///
     /// # Errors
     /// [`CurvatureError::Argument`] when there is none, [`CurvatureError::Unsupported`] when one
-    /// parameter stands at two paths.
+    /// parameter stands at two paths or is not float32.
     pub fn of<M: Module>(module: &M) -> Result<Self, CurvatureError> {
         let (mut by_id, mut others) = (BTreeMap::new(), BTreeSet::new());
         for info in crate::parameters(module) {

@@ -41,7 +41,7 @@ const VERSION: u32 = 1;
 const MAX_HEADER: u32 = 16 << 20;
 /// Labels have 16 bits.
 const MAX_CLASSES: usize = 1 << 16;
-/// No file system has longer names of folders, which classes are named after.
+/// Classes are named after folders, whose names are no longer on common file systems.
 const MAX_LETTERS: usize = 255;
 const PREFIX: u64 = 16;
 const DIGEST: u64 = 32;
@@ -73,7 +73,8 @@ impl Header {
 ///
 /// # Errors
 /// [`DataError::Exists`] when `path` is taken, [`DataError::Invalid`] when the halves differ in
-/// shape or classes, or for a name with control characters, [`DataError::Io`].
+/// shape or classes, for a name with control characters, and for more classes or longer names than are read,
+/// [`DataError::Io`].
 pub fn write(path: &Path, data: &TrainTest) -> Result<(), DataError> {
     let TrainTest { train, test } = data;
     if train.shape() != test.shape() || train.class_names() != test.class_names() {

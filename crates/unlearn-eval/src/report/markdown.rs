@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Network, Report, Row, State};
+use super::{ENDED_EARLY, Network, Report, Row, State};
 use crate::metric::Metric;
 
 const HEADER: [&str; 8] = ["network", "method", "UA", "RA", "TA", "MIA", "time", "gap"];
@@ -34,6 +34,9 @@ impl Report {
         line(&mut text, &rule, &widths);
         for row in &rows {
             line(&mut text, row, &widths);
+        }
+        if let Some(why) = self.about.get(ENDED_EARLY) {
+            let _ = writeln!(text, "\nended early, these are not all rows: {why}");
         }
         // A row that diverged cannot say over which test samples TA is.
         let measured = self.rows.iter().find(|row| row.state == State::Done);

@@ -175,9 +175,8 @@ impl Row {
     /// The same row with the hyperparameters of the method, an object; `null` stands for what is not set and is left out.
     #[must_use]
     pub fn with_hyperparameters(mut self, hyperparameters: &serde_json::Value) -> Self {
-        if let serde_json::Value::Object(entries) = hyperparameters {
-            let set = entries.iter().filter(|(_, value)| !value.is_null());
-            self.hyperparameters = set.map(|(name, value)| (name.clone(), without_nulls(value))).collect();
+        if let serde_json::Value::Object(entries) = without_nulls(hyperparameters) {
+            self.hyperparameters = entries.into_iter().collect();
         }
         self
     }
@@ -212,6 +211,9 @@ fn without_nulls(value: &serde_json::Value) -> serde_json::Value {
         other => other.clone(),
     }
 }
+
+/// The entry of [`Report::about`] that says why a report does not have all of its rows.
+pub const ENDED_EARLY: &str = "ended early";
 
 /// Rows side by side, and what they have in common.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -38,7 +38,10 @@ fn check_length(path: &Path, limits: Limits) -> Result<(), CheckpointError> {
         return Ok(());
     }
     let head = file::read_first(path, 8 + header)?;
-    let Ok(places) = serde_json::from_slice::<BTreeMap<String, Place>>(&head[8..]) else { return Ok(()) };
+    let Ok(places) = serde_json::from_slice::<BTreeMap<String, Place>>(head.get(8..).unwrap_or_default())
+    else {
+        return Ok(());
+    };
     let end = places.values().filter_map(|place| place.data_offsets).map(|[_, end]| end).max().unwrap_or(0);
     let expected = end.saturating_add(8 + header);
     if length > expected.saturating_add(1 << 20) {

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use unlearn_train::CheckpointConfig;
-use unlearn_train::commit::write_whole;
 
 use super::IterativeConfig;
+use crate::mask_file::write_whole;
 use crate::{MaskSet, PruneError};
 
 /// Writes the mask of a round, or checks that a resumed run has come to the same one.
@@ -53,7 +53,7 @@ pub(super) fn claim(directory: &Path, config: &IterativeConfig) -> Result<(), Pr
         Err(e) if e.kind() == ErrorKind::NotFound => {
             std::fs::create_dir_all(directory).map_err(|e| io(e.to_string()))?;
             let text = serde_json::to_string_pretty(&wanted).map_err(|e| io(e.to_string()))?;
-            Ok(write_whole(&path, text.as_bytes())?)
+            write_whole(&path, text.as_bytes())
         }
         Err(e) => Err(io(e.to_string())),
     }

@@ -1,9 +1,9 @@
 //! What the engine will not do, and says so.
 
-use burn::module::{Module, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::nn::conv::{Conv2d, Conv2dConfig};
 use burn::nn::{LayerNorm, LayerNormConfig, Linear, LinearConfig};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
 use super::nets::residual;
 use super::{forward, samples, tensor, unsupported};
@@ -39,6 +39,20 @@ fn straight(net: &Small, images: Var<4>, tape: &mut dyn Tape) -> Var<2> {
 fn grouped_convolutions() {
     unsupported(FisherDiag::exact().run(&small(2), straight, &samples(2, 3)), "2 groups");
     assert!(FisherDiag::exact().run(&small(1), straight, &samples(2, 3)).is_ok());
+}
+
+#[test]
+fn parameters_that_are_not_float32() {
+    struct ToDouble;
+    impl ModuleMapper for ToDouble {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            param.map(|t| t.cast(DType::F64))
+        }
+    }
+    let net = small(1).map(&mut ToDouble);
+    unsupported(FisherDiag::exact().run(&net, straight, &samples(2, 3)), "`conv.weight` of type F64");
+    let oracle = Oracle::new(&net, |_: &Small, x: Tensor<4>| x.flatten::<2>(1, 3)).map(|_| ());
+    unsupported(oracle, "`conv.weight` of type F64");
 }
 
 #[test]

@@ -84,8 +84,18 @@ fn halves_must_belong_together() {
     let other = Synthetic { train: 20, test: 10, size: 9, seed: Seed(1) }.generate().unwrap();
     let dir = tempfile::tempdir().unwrap();
     let mixed = TrainTest { train: data().train, test: other.test };
-    let error = write(&dir.path().join("set.bin"), &mixed).unwrap_err();
-    assert_eq!(error.code(), "E_CONFIG");
+    let named = |set: &Dataset| {
+        let names = (0..set.num_classes()).map(|_| "x".repeat(256)).collect();
+        let (shape, constants) = (set.shape(), set.normalization().clone());
+        let images = (0..set.len()).flat_map(|i| set.image(i).unwrap().to_vec()).collect();
+        let labels = set.labels().map(|label| label as u16).collect();
+        Dataset::new("long", shape, images, labels, names, constants).unwrap()
+    };
+    let long = TrainTest { train: named(&data().train), test: named(&data().test) };
+    for refused in [mixed, long] {
+        let error = write(&dir.path().join("set.bin"), &refused).unwrap_err();
+        assert_eq!(error.code(), "E_CONFIG");
+    }
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
 

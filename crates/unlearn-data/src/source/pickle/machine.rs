@@ -80,7 +80,7 @@ type Outcome<T> = Result<T, String>;
 
 impl<'a> Machine<'a> {
     /// Runs the program in `bytes`, which must end where its result is given back and may make
-    /// at most `budget` values.
+    /// at most `budget` values, marks and memos.
     pub(super) fn run(bytes: &'a [u8], budget: usize) -> Outcome<Value> {
         let (stack, marks, memo) = (Vec::new(), Vec::new(), BTreeMap::new());
         let mut machine = Self { bytes, at: 0, stack, marks, memo, memo_len: 0, budget };
@@ -335,7 +335,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// A value takes 40 bytes of memory and can be made by one byte of program.
+    /// A value takes 40 bytes of memory, a memo some more, and each can be made by one byte of program.
     fn spend(&mut self) -> Result<(), Fault> {
         self.budget = self.budget.checked_sub(1).ok_or(Fault::shape("more values than any batch has"))?;
         Ok(())
