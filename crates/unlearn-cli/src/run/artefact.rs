@@ -41,7 +41,7 @@ pub(crate) struct Record {
     /// The network that the method was given, as [`Trained::network`] names it; absent for one that was only trained.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) network: Option<String>,
-    /// The method's hyperparameters, defaults included; `null` for a model that was only trained.
+    /// The method's hyperparameters, defaults included; absent for a model that was only trained.
     #[serde(default, skip_serializing_if = "serde_json::Value::is_null")]
     pub(crate) hyperparameters: serde_json::Value,
     /// Whether samples of the forget set had a part in the weights.

@@ -41,9 +41,9 @@ pub(crate) const RESERVED: [&str; 10] = [
     "config.json",
     "log.jsonl",
     "recipe.toml",
-    "results.json",
-    "results.csv",
-    "results.md",
+    report::FILES[0],
+    report::FILES[1],
+    report::FILES[2],
 ];
 
 /// How the rounds of a pruned network go.

@@ -11,7 +11,7 @@ use super::world::World;
 use crate::error::{Exit, Failure};
 use crate::recipe::SplitKind;
 
-/// What [`write`] writes.
+/// What [`write`] writes, and what no network of a recipe may be called.
 pub(crate) const FILES: [&str; 3] = ["results.json", "results.csv", "results.md"];
 
 /// What all rows have in common.
